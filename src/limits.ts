@@ -1,0 +1,199 @@
+/**
+ * Every cap and deadline, named, with its reason. Nothing is read from outside without one of these.
+ * Units are in the names: _BYTES, _MS, _COUNT. One section a layer.
+ */
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const GIB = 1024 * MIB
+
+// nix
+
+/** The largest genuine one we know (texlive, 3,691 references) has 208 kB; attic had to allow this much. */
+export const NARINFO_MAX_BYTES = 1 * MIB
+/** Real narinfos carry one to three; a thousand would only burn CPU. */
+export const NARINFO_MAX_SIGNATURES = 16
+export const CACHE_INFO_MAX_BYTES = 64 * KIB
+/** 1 TiB: no NAR in the field comes near, and the DAG stays three levels deep. */
+export const NAR_MAX_BYTES = 1024 * GIB
+/** Nix 2.34's own bounds on a NAR (libutil/archive.cc, after CVE-2026-44028). */
+export const NAR_MAX_DEPTH = 64
+export const NAR_MAX_TAG_BYTES = 32
+export const NAR_MAX_NAME_BYTES = 255
+export const NAR_MAX_TARGET_BYTES = 4095
+/** The largest real trees have some 300,000 entries. */
+export const NAR_MAX_ENTRIES_COUNT = 4_000_000
+
+// dag
+
+/** What every IPFS implementation refuses to move above (bitswap spec; trustless gateway spec). */
+export const BLOCK_MAX_BYTES = 2 * MIB
+/** An interior node of 1,024 links is about 50 kB; nothing larger is read as one. */
+export const DAG_NODE_MAX_BYTES = 128 * KIB
+export const CAR_HEADER_MAX_BYTES = 4 * KIB
+
+// state
+
+/** A second connection (feeds, the swarm's worker) waits so long for the writer. */
+export const SQLITE_BUSY_TIMEOUT_MS = 5_000
+
+// feed
+
+/** C2SP tlog-tiles: an entry is framed by a uint16. */
+export const FEED_ENTRY_MAX_BYTES = 65_535
+/** As many as a real path has (three at most), with room for rebuilders. */
+export const FEED_ENTRY_MAX_SIGNATURES = 8
+/** `PRIVATE+KEY+`, a name of 255 characters and 33 bytes. */
+export const FEED_KEY_FILE_MAX_BYTES = 4 * KIB
+export const FEED_NOTE_MAX_BYTES = 64 * KIB
+export const FEED_NOTE_MAX_SIGNATURES = 32
+/** 256 entries of 65,535 bytes with their length prefixes. */
+export const FEED_BUNDLE_MAX_BYTES = 256 * (65_535 + 2)
+/** Bundles asked for while one is read: 64 MiB of hostile ones at most. */
+export const FEED_BUNDLES_AHEAD_COUNT = 4
+/** How many root versions are followed in one cycle. */
+export const FEED_ROOT_MAX_HOPS = 64
+export const FEED_CLOCK_SKEW_MS = 600_000
+export const FEED_FETCH_DEADLINE_MS = 30_000
+
+// store
+
+/** One chunk of a NAR, and at most one read of a file's contents. */
+export const STORE_READ_BYTES = 1 * MIB
+/** Contents of less are read at once: the way to a thread and back costs more than they do. */
+export const STORE_SYNC_READ_BYTES = 128 * KIB
+/** Files or directory entries after which everybody else gets a turn: about 3 ms. */
+export const STORE_TURN_COUNT = 200
+/** Layouts of trees, some 500 bytes a file: the largest real tree (300,000 entries) still fits. */
+export const STORE_LAYOUTS_MAX_BYTES = 160 * MIB
+export const STORE_LAYOUTS_MAX_COUNT = 1_000
+
+// spool
+
+export const SPOOL_READ_BYTES = 1 * MIB
+/** So many new leaves, and what is on disk is noted: more than that is not fetched twice after a crash. */
+export const SPOOL_SAVE_LEAVES_COUNT = 16
+/** Last use is written no oftener than this; eviction by age needs no better. */
+export const SPOOL_TOUCH_MS = 3_600_000
+/** A leaf of zeros may be in every NAR; nobody tries more places than this. */
+export const LEAF_LOCATIONS_MAX_COUNT = 16
+/** So many bad places are told in the log once each; then the list starts anew. */
+export const LOCAL_BLOCKS_WARNED_MAX_COUNT = 1_024
+
+// upstream
+
+export const UPSTREAM_NARINFO_DEADLINE_MS = 5_000
+export const UPSTREAM_FIRST_BYTE_DEADLINE_MS = 10_000
+/** No byte for so long is a dead source (curl's own default for Nix is 300 s). */
+export const UPSTREAM_STALL_MS = 15_000
+export const UPSTREAM_MAX_REDIRECTS = 3
+/** An xz header may ask for 4 GiB; nixpkgs' own NARs use at most 64 MiB. */
+export const XZ_MAX_DICTIONARY_BYTES = 128 * MIB
+export const ZSTD_MAX_WINDOW_LOG = 27
+/** What a compressed NAR may be larger than an eighth more than the NAR: headers, tables and indexes of small ones. */
+export const COMPRESSED_SLACK_BYTES = 1 * MIB
+/** In a row: each costs a decoder, and pzstd's skippable ones never come in such numbers. */
+export const COMPRESSED_MAX_EMPTY_FRAMES = 64
+/** One read of a file of a folder cache. */
+export const UPSTREAM_FILE_READ_BYTES = 256 * KIB
+/** To one upstream, for NARs and for narinfos each. */
+export const UPSTREAM_MAX_CONNECTIONS = 16
+
+// swarm
+
+/** Until the first byte of an answer, and between any two: a silent gateway is given up after this. */
+export const GATEWAY_BLOCK_DEADLINE_MS = 10_000
+/** Slower than this, over a whole block, is a stall too: a window of leaves over 300 KiB/s has 19 KiB/s each. */
+export const GATEWAY_MIN_BYTES_PER_S = 16 * KIB
+/** Until the next block of any kind from a peer of which blocks are wanted; a peer that goes on answering is alive. */
+export const BITSWAP_BLOCK_DEADLINE_MS = 15_000
+export const SWARM_DIAL_DEADLINE_MS = 10_000
+export const SWARM_MAX_CONNECTIONS = 300
+/** libp2p's own default of 5 a second cuts off fleets behind one NAT address. */
+export const SWARM_INBOUND_PER_SECOND = 50
+/** Helia's default of 10 s moves nothing at all over 300 KiB/s [ipfs-stack 2.3]; a leaf at 10 KB/s takes this long. */
+export const BITSWAP_MESSAGE_DEADLINE_MS = 120_000
+/** A leaf and its head: larger ones miss the deadlines of slow links. */
+export const BITSWAP_MESSAGE_BYTES = 1_200_000
+/** A silent stream is closed after this; must stay well below the 10 s after which a Helia with its defaults resets it. */
+export const BITSWAP_STREAM_LINGER_MS = 2_000
+/** Unanswered wants of one peer, as Helia and boxo have it; more are not taken. */
+export const BITSWAP_PEER_WANTS_COUNT = 1_024
+/** Blocks in memory on their way out, over all peers. */
+export const BITSWAP_SENDING_COUNT = 48
+/** Streams a peer may have open towards us; each may hold a message of 4 MiB. A Helia opens one per message. */
+export const BITSWAP_PEER_STREAMS_COUNT = 64
+/** Answered and cancelled wants that are remembered per peer: their blocks may still arrive and are no lie. */
+export const BITSWAP_PAST_WANTS_COUNT = 1_024
+export const SWARM_START_DEADLINE_MS = 20_000
+export const SWARM_STOP_DEADLINE_MS = 5_000
+/** A worker that crashes again at once is started again after 250 ms, 500 ms, ... up to this. */
+export const SWARM_RESTART_FLOOR_MS = 250
+export const SWARM_RESTART_CEILING_MS = 30_000
+/** Connections to one gateway: the leaf window, and a little for interior nodes. */
+export const GATEWAY_MAX_CONNECTIONS = 20
+export const GATEWAY_MAX_HEADER_BYTES = 16 * KIB
+
+// substitute
+
+/** The whole narinfo look-up: later than this is a 404, since Nix waits for nothing better. */
+export const RESOLVE_DEADLINE_MS = 3_000
+/** Verified narinfos in memory: about 1 kB each. */
+export const RESOLVED_MAX_COUNT = 20_000
+/** Who offered what, in memory. */
+export const OFFERS_MAX_COUNT = 20_000
+/** The last bytes of a NAR response leave only when its NarHash is proved (design 5, step 4). */
+export const HELD_BACK_BYTES = 256 * KIB
+/** Leaves asked for ahead of the reader. */
+export const LEAF_WINDOW_COUNT = 16
+/** In flight at one source while there are others; a source that is alone gets the whole window. */
+export const LEAF_IN_FLIGHT_PER_SOURCE_COUNT = 4
+export const LEAF_STALL_FLOOR_MS = 2_000
+/** A leaf slower than this many times its source's average is asked of the next one. */
+export const LEAF_STALL_FACTOR = 4
+/** A source that failed is left alone for this long, doubled each time in a row. */
+export const SCORE_BACK_OFF_MS = 2_000
+export const SCORE_BACK_OFF_MAX_MS = 5 * 60_000
+/** A source that gave wrong bytes. */
+export const SCORE_LIE_BACK_OFF_MS = 3600_000
+/** So many faults within one NAR, and a source is out for the rest of it. */
+export const SOURCE_MAX_FAULTS_PER_NAR = 3
+/** Blocks the peers were asked for must start to come by then, or the next way is tried (P8). */
+export const FIRST_PROGRESS_MS = 1_500
+/** No byte for so long, and the next way takes over where this one stopped. */
+export const WAY_STALL_MS = 5_000
+/** Nobody reads a NAR any more: it is fetched on for this long, then given up and its part kept. */
+export const ORPHAN_GRACE_MS = 5_000
+/** Whole NARs moving at once; more wait their turn (P6: each holds a window of leaves). */
+export const TRANSFERS_MAX_COUNT = 32
+/** Bytes must be in hand by then, or the answer to Nix is 404 and its next substituter's turn. */
+export const NAR_FIRST_BYTE_DEADLINE_MS = 10_000
+/** Nix keeps a narinfo it was given for 30 days, and may ask for its NAR all that time. */
+export const NARINFO_ANSWERABLE_MS = 30 * 24 * 3600 * 1000
+
+// publish
+
+/** Paths in one call; the largest closures have some 10,000. */
+export const PUBLISH_MAX_PATHS_COUNT = 1_000_000
+/** Entries between two checkpoints of one call: what a crash can cost. */
+export const PUBLISH_BATCH_COUNT = 256
+
+// http
+
+/** Node's own defaults are 60 s, 300 s and no bound on connections [security 5]. */
+export const HTTP_HEADERS_TIMEOUT_MS = 10_000
+export const HTTP_REQUEST_TIMEOUT_MS = 15_000
+export const HTTP_KEEP_ALIVE_TIMEOUT_MS = 30_000
+export const HTTP_CONNECTIONS_CHECK_MS = 1_000
+export const HTTP_MAX_HEADERS_COUNT = 64
+export const HTTP_MAX_HEADER_BYTES = 8 * KIB
+export const HTTP_MAX_CONNECTIONS = 1_024
+export const HTTP_MAX_REQUESTS_PER_SOCKET = 10_000
+/** The longest real target, a `log/<drv>` with 211 characters of name all escaped, is a third of it. */
+export const HTTP_MAX_TARGET_BYTES = 2 * KIB
+/** A client that takes no byte for so long is cut; Nix may pause a transfer, and gives up on us after the same time. */
+export const HTTP_STALL_TIMEOUT_MS = 300_000
+/** Requests that wait behind one under way on their socket. curl, so Nix, sends none. */
+export const HTTP_MAX_PIPELINED_COUNT = 1_024
+/** After SIGTERM responses under way get this long. */
+export const SHUTDOWN_GRACE_MS = 10_000

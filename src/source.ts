@@ -1,0 +1,102 @@
+/**
+ * What a source of narinfos, streams or blocks must offer to the heart (`substitute/`), and nothing of how it works.
+ * Everything that comes out of a source is unchecked: policy checks narinfos, the scheduler checks leaves, the
+ * transfer checks the NarHash.
+ */
+import type { CID } from 'multiformats/cid'
+import type { NarHash } from './nix/hash.ts'
+import type { NarInfo } from './nix/narinfo.ts'
+import type { HashPart } from './nix/store-path.ts'
+
+/** Kind and address, as the log and `status` show it: `spool`, `store`, `http:http://10.0.0.2:6278`, `bitswap:12D3…`, `upstream:https://cache.nixos.org`. */
+export type SourceId = string
+
+/** What a byte from there costs us: lower is asked first. */
+export type Cost = (typeof COST)[keyof typeof COST]
+export const COST = { local: 0, neighbour: 10, peer: 20, swarm: 30, upstream: 40 } as const
+
+/** Every effect takes one; a source adds its own deadline only on top of it. */
+export interface CallOptions {
+  signal: AbortSignal
+}
+
+/** Bytes `start` (inclusive) to `end` (exclusive) of a NAR. */
+export interface ByteRange {
+  start: number
+  end: number
+}
+
+export interface NarRef {
+  narHash: NarHash
+  /** Bytes, as signed. */
+  narSize: number
+  /** Root of the DAG of profile `unixfs-v1-2025`, when somebody told it. Unproven until the NarHash is. */
+  root?: CID
+}
+
+export interface BlockRef {
+  cid: CID
+  /** A source gives up (SourceLieError) before it reads more than this. */
+  maxBytes: number
+}
+
+/** A narinfo as it was told: parsed, not yet believed. */
+export interface NarInfoCandidate {
+  info: NarInfo
+  from: SourceId
+  cid?: CID
+  /** Gives the bytes of this very NAR, when whoever told the narinfo has them too. */
+  stream?: StreamSource
+}
+
+export interface NarInfoSource {
+  readonly id: SourceId
+  readonly cost: Cost
+  /** `undefined` is a miss, a throw is a failure of the source. */
+  lookup(hashPart: HashPart, options: CallOptions): Promise<NarInfoCandidate | undefined>
+}
+
+/** One stream of a NAR's bytes, decompressed, in order, from any offset. */
+export interface StreamSource {
+  readonly id: SourceId
+  readonly cost: Cost
+  open(nar: NarRef, from: number, options: CallOptions): AsyncIterable<Uint8Array>
+}
+
+/** Single blocks by CID: leaves and interior nodes. */
+export interface BlockSource {
+  readonly id: SourceId
+  readonly cost: Cost
+  /** @throws SourceMissError when it says that it does not have the block, SourceFaultError when it did not answer, SourceLieError when the answer cannot be the block */
+  fetch(block: BlockRef, options: CallOptions): Promise<Uint8Array>
+}
+
+/** The source answered, and does not have it. No fault of its: ask the next, keep its score. */
+export class SourceMissError extends Error {
+  override readonly name = 'SourceMissError'
+  readonly source: SourceId
+  constructor(source: SourceId, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.source = source
+  }
+}
+
+/** The source did not answer, or stopped answering: network, deadline, 5xx. Ask the next, lower its score. */
+export class SourceFaultError extends Error {
+  override readonly name = 'SourceFaultError'
+  readonly source: SourceId
+  constructor(source: SourceId, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.source = source
+  }
+}
+
+/** The source gave bytes that cannot be what was asked for. It is out for this NAR. */
+export class SourceLieError extends Error {
+  override readonly name = 'SourceLieError'
+  readonly source: SourceId
+  constructor(source: SourceId, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.source = source
+  }
+}
