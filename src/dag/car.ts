@@ -51,12 +51,12 @@ const CBOR_ARRAY = 0x80
 const CBOR_SMALL_MAX = 23
 
 /** Length and header. One root, since that is all a NAR has. */
-export function carHeader(root: CID): Uint8Array {
+function carHeader(root: CID): Uint8Array {
   return withLength(encodeHeader([root]))
 }
 
 /** What stands before a block's bytes: their length with the CID's, and the CID. */
-export function carBlockHeader(cid: CID, byteLength: number): Uint8Array {
+function carBlockHeader(cid: CID, byteLength: number): Uint8Array {
   const length = CID_BYTES + byteLength
   const bytes = new Uint8Array(varintBytes(length) + CID_BYTES)
   bytes.set(cid.bytes, writeVarint(bytes, 0, length))

@@ -67,7 +67,7 @@ export function createPlanner(): Planner {
   }
 
   function update(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length; ) {
+    for (let at = 0; at < bytes.length;) {
       // A full first leaf is closed only now: had the NAR ended with it, its digest would be the NarHash.
       if (filled === LEAF_BYTES) closeLeaf(whole.copy().digest())
       const piece = bytes.subarray(at, at + Math.min(HASHED_AT_ONCE_BYTES, LEAF_BYTES - filled))

@@ -34,7 +34,7 @@ export function treeDepth(narSize: number): number {
 }
 
 /** Most bytes a node of this depth holds. */
-export function capacity(depth: number): number {
+function capacity(depth: number): number {
   return LEAF_BYTES * MAX_LINKS ** depth
 }
 

@@ -4,7 +4,7 @@ import { base32 } from 'multiformats/bases/base32'
 import { base58btc } from 'multiformats/bases/base58'
 import { CID } from 'multiformats/cid'
 import { create } from 'multiformats/hashes/digest'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import {
   blockMatches,
   checkCid,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { sha256 } from '../../src/dag/cid.ts'
 import { createPlanner } from '../../src/dag/planner.ts'
 import type { NarPlan } from '../../src/dag/planner.ts'

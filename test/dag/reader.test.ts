@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { CID } from 'multiformats/cid'
 import { CidError, nodeCid, rawCid, sha256 } from '../../src/dag/cid.ts'
 import { leafCount, leafSize, LEAF_BYTES } from '../../src/dag/profile.ts'
