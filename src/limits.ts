@@ -51,9 +51,9 @@ export const FEED_NOTE_MAX_SIGNATURES = 32
 export const FEED_BUNDLE_MAX_BYTES = 256 * (65_535 + 2)
 /** Bundles asked for while one is read: 64 MiB of hostile ones at most. */
 export const FEED_BUNDLES_AHEAD_COUNT = 4
-/** How many root versions are followed in one cycle. */
-export const FEED_ROOT_MAX_HOPS = 64
 export const FEED_CLOCK_SKEW_MS = 600_000
+/** A wall clock before this program was written is wrong, and judges no feed's age. */
+export const FEED_SOFTWARE_DATE_MS = Date.UTC(2026, 0, 1)
 export const FEED_FETCH_DEADLINE_MS = 30_000
 
 // store
@@ -62,7 +62,7 @@ export const FEED_FETCH_DEADLINE_MS = 30_000
 export const STORE_READ_BYTES = 1 * MIB
 /** Contents of less are read at once: the way to a thread and back costs more than they do. */
 export const STORE_SYNC_READ_BYTES = 128 * KIB
-/** Files or directory entries after which everybody else gets a turn: about 3 ms. */
+/** Files or directory entries after which everybody else gets a turn: 1 to 3 ms from the page cache. */
 export const STORE_TURN_COUNT = 200
 /** Layouts of trees, some 500 bytes a file: the largest real tree (300,000 entries) still fits. */
 export const STORE_LAYOUTS_MAX_BYTES = 160 * MIB
@@ -197,3 +197,8 @@ export const HTTP_STALL_TIMEOUT_MS = 300_000
 export const HTTP_MAX_PIPELINED_COUNT = 1_024
 /** After SIGTERM responses under way get this long. */
 export const SHUTDOWN_GRACE_MS = 10_000
+
+// cli
+
+/** The demo's processes are up by then, or something is wrong. */
+export const DEMO_START_DEADLINE_MS = 30_000

@@ -2,7 +2,6 @@
  * The framing of a NAR, and the rules for names and link targets that its writer and its reader both hold.
  * Nix manual, "Nix Archive (NAR) format"; bounds from libutil/archive.cc of Nix 2.34.8.
  */
-import { isUtf8 } from 'node:buffer'
 import { NAR_MAX_NAME_BYTES, NAR_MAX_TARGET_BYTES } from '../limits.ts'
 import { quote } from './quote.ts'
 
@@ -53,7 +52,7 @@ export function narTargetFault(target: Uint8Array): string | undefined {
   return undefined
 }
 
-/** Hostile bytes for an error message. */
+/** Hostile bytes for an error message; what is not UTF-8 in them shows as U+FFFD. */
 export function quoteBytes(bytes: Uint8Array): string {
-  return quote(Buffer.from(bytes).toString(isUtf8(bytes) ? 'utf8' : 'latin1'))
+  return quote(Buffer.from(bytes).toString())
 }

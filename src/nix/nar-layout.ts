@@ -18,7 +18,7 @@ import {
   quoteBytes,
 } from './nar-encode.ts'
 
-export interface NarFile {
+interface NarFile {
   readonly type: 'regular'
   /** Bytes. */
   readonly size: number
@@ -27,12 +27,12 @@ export interface NarFile {
   readonly path: string | Buffer
 }
 
-export interface NarSymlink {
+interface NarSymlink {
   readonly type: 'symlink'
   readonly target: Uint8Array
 }
 
-export interface NarDirectory {
+interface NarDirectory {
   readonly type: 'directory'
   /** In any order. */
   readonly entries: readonly NarDirectoryEntry[]

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import type { NarNode } from '../../src/nix/nar-layout.ts'
 import { fileOf } from './nar-tree.ts'
 import type { Contents, MemoryTree } from './nar-tree.ts'

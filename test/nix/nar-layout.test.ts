@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync, readdirSync } from 'node:fs'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { layoutNar, NarTreeError, sliceLayout } from '../../src/nix/nar-layout.ts'
 import type { NarNode } from '../../src/nix/nar-layout.ts'
 import { skipWithoutVectors, vectorsDir } from '../kit/vectors.ts'

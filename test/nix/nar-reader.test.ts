@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { narStrings } from '../../src/nix/nar-encode.ts'
 import { createNarReader, NarFormatError } from '../../src/nix/nar-reader.ts'
 import type { NarFault, NarReaderOptions } from '../../src/nix/nar-reader.ts'

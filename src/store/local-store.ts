@@ -1,0 +1,76 @@
+import type { Log } from '../log.ts'
+import type { HashPart, StorePath } from '../nix/store-path.ts'
+import type { ByteRange, CallOptions } from '../source.ts'
+import { StorePathChangedError, StorePathNotValidError } from './errors.ts'
+import { createLayoutCache } from './layout-cache.ts'
+import type { LayoutCache } from './layout-cache.ts'
+import { streamNar } from './nar-stream.ts'
+import { openPathInfos } from './path-info.ts'
+import type { PathInfo, PathInfos } from './path-info.ts'
+
+/** The Nix store of this machine, read only: path info from its database, NARs from its files. No daemon, no process. */
+export interface LocalStore {
+  readonly storeDir: string
+  /** Valid paths only. */
+  pathInfo(hashPart: HashPart): PathInfo | undefined
+  /** The paths and all they refer to, each once, references before their referrers. @throws StorePathNotValidError */
+  closure(paths: readonly StorePath[]): PathInfo[]
+  /**
+   * Bytes of the NAR of a valid path, all of it or a range: made from the files, not proved by the NarHash. They throw
+   * @throws StorePathNotValidError, before the first byte
+   * @throws StorePathChangedError, at any byte, when the files are not what they should be
+   * @throws NarTreeError, before the first byte, for what the newest Nix would not unpack
+   */
+  readNar(path: StorePath, range: ByteRange | undefined, options: CallOptions): AsyncIterable<Uint8Array>
+  close(): void
+}
+
+export interface LocalStoreConfig {
+  /** Logical, as in store paths: `/nix/store`. */
+  storeDir: string
+  /** Physical prefix, as in `nix-store --store ROOT`: files are in ROOT/nix/store, state in ROOT/nix/var/nix. */
+  root?: string
+  /** Where Nix keeps `db/db.sqlite`; `/nix/var/nix` below the root when absent. */
+  stateDir?: string
+}
+
+/** @throws StoreUnavailableError when there is no database that can be read */
+export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): LocalStore {
+  const { storeDir, root, stateDir = `${root ?? ''}/nix/var/nix` } = config
+  // Nix itself takes ROOT/nix/store whatever the logical directory is (libstore/local-fs-store.hh, "real").
+  const directory = root === undefined ? storeDir : `${root}/nix/store`
+  const infos = openPathInfos({ database: `${stateDir}/db/db.sqlite`, storeDir }, deps)
+  const layouts = createLayoutCache()
+  return {
+    storeDir,
+    pathInfo: (hashPart) => infos.byHashPart(hashPart),
+    closure: (paths) => infos.closure(paths),
+    readNar: (path, range, options) => readNar({ infos, layouts, directory }, path, range, options),
+    close() {
+      layouts.close()
+      infos.close()
+    },
+  }
+}
+
+async function* readNar(
+  { infos, layouts, directory }: { infos: PathInfos; layouts: LayoutCache; directory: string },
+  path: StorePath,
+  range: ByteRange | undefined,
+  options: CallOptions,
+): AsyncGenerator<Uint8Array> {
+  const narSize = infos.narSizeOf(path)
+  if (narSize === undefined) throw new StorePathNotValidError(path)
+  const physicalPath = `${directory}/${path}`
+  try {
+    const layout = await layouts.get(physicalPath, options)
+    if (narSize !== 0 && narSize !== layout.narSize)
+      throw new StorePathChangedError(
+        `${path} makes a NAR of ${layout.narSize} bytes, Nix registered ${narSize}`,
+      )
+    yield* streamNar(layout, range ?? { start: 0, end: layout.narSize }, options)
+  } catch (error) {
+    if (error instanceof StorePathChangedError) layouts.drop(physicalPath)
+    throw error
+  }
+}

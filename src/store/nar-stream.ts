@@ -1,0 +1,99 @@
+import { closeSync, constants, fstatSync, openSync, read, readSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { STORE_READ_BYTES, STORE_SYNC_READ_BYTES, STORE_TURN_COUNT } from '../limits.ts'
+import { quoteBytes } from '../nix/nar-encode.ts'
+import { checkRange, sliceLayout } from '../nix/nar-layout.ts'
+import type { NarFilePiece, NarLayout } from '../nix/nar-layout.ts'
+import type { ByteRange, CallOptions } from '../source.ts'
+import { orChanged, StorePathChangedError } from './errors.ts'
+
+const readAsync = promisify(read)
+
+/** Not through a symlink, and without waiting for the other end of a FIFO, should there be one by now. */
+const OPEN_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+
+/**
+ * Bytes of a NAR, made from its layout and the files it names: chunks of STORE_READ_BYTES, the last one shorter, each a
+ * buffer of its own. No file stays open between two chunks, so an abandoned stream leaves nothing behind.
+ *
+ * @throws RangeError for a range outside of the NAR, StorePathChangedError when a file is not as the layout says
+ */
+export async function* streamNar(
+  layout: NarLayout,
+  range: ByteRange,
+  options: CallOptions,
+): AsyncGenerator<Uint8Array> {
+  checkRange(layout, range)
+  for (let start = range.start; start < range.end; start += STORE_READ_BYTES) {
+    options.signal.throwIfAborted()
+    yield await readChunk(layout, { start, end: Math.min(start + STORE_READ_BYTES, range.end) })
+  }
+}
+
+async function readChunk(layout: NarLayout, range: ByteRange): Promise<Uint8Array> {
+  const chunk = Buffer.allocUnsafeSlow(range.end - range.start)
+  let filled = 0
+  let files = 0
+  let hadTurn = false
+  for (const piece of sliceLayout(layout, range)) {
+    if (piece instanceof Uint8Array) {
+      chunk.set(piece, filled)
+      filled += piece.length
+      continue
+    }
+    const size = piece.to - piece.from
+    const target = chunk.subarray(filled, filled + size)
+    filled += size
+    files += 1
+    if (size < STORE_SYNC_READ_BYTES) readPiece(piece, target)
+    else await readLargePiece(piece, target)
+    if (files % STORE_TURN_COUNT === 0) await setImmediate()
+    hadTurn ||= size >= STORE_SYNC_READ_BYTES || files % STORE_TURN_COUNT === 0
+  }
+  if (!hadTurn) await setImmediate()
+  return chunk
+}
+
+function readPiece(piece: NarFilePiece, target: Uint8Array): void {
+  const fd = openAsLaidOut(piece)
+  try {
+    let done = 0
+    while (done < target.length) {
+      const count = readSync(fd, target, done, target.length - done, piece.from + done)
+      if (count === 0) throw changed(piece, `ends at byte ${piece.from + done}`)
+      done += count
+    }
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** In the thread pool: cold contents of this size take a disk longer than anybody else should wait. */
+async function readLargePiece(piece: NarFilePiece, target: Uint8Array): Promise<void> {
+  const fd = openAsLaidOut(piece)
+  try {
+    let done = 0
+    while (done < target.length) {
+      const { bytesRead } = await readAsync(fd, target, done, target.length - done, piece.from + done)
+      if (bytesRead === 0) throw changed(piece, `ends at byte ${piece.from + done}`)
+      done += bytesRead
+    }
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function openAsLaidOut(piece: NarFilePiece): number {
+  const { path, size } = piece.file
+  const fd = orChanged(path, () => openSync(path, OPEN_FLAGS))
+  const stats = fstatSync(fd)
+  if (stats.isFile() && stats.size === size) return fd
+  closeSync(fd)
+  throw changed(piece, stats.isFile() ? `has ${stats.size} bytes` : 'is no file')
+}
+
+function changed({ file }: NarFilePiece, what: string): StorePathChangedError {
+  const path = quoteBytes(Buffer.from(file.path))
+  return new StorePathChangedError(`${path} ${what}, where the NAR has ${file.size} bytes of a file`)
+}
