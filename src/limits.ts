@@ -54,6 +54,11 @@ export const FEED_BUNDLES_AHEAD_COUNT = 4
 export const FEED_CLOCK_SKEW_MS = 600_000
 /** A wall clock before this program was written is wrong, and judges no feed's age. */
 export const FEED_SOFTWARE_DATE_MS = Date.UTC(2026, 0, 1)
+/** How often a follower looks for a new head, and again after it found none at all. */
+export const FEED_SYNC_MS = 60_000
+export const FEED_SYNC_RETRY_MS = 2_000
+/** How often a publisher says that its head still stands. */
+export const FEED_HEARTBEAT_MS = 3600_000
 export const FEED_FETCH_DEADLINE_MS = 30_000
 
 // store
@@ -140,6 +145,8 @@ export const GATEWAY_MAX_HEADER_BYTES = 16 * KIB
 export const RESOLVE_DEADLINE_MS = 3_000
 /** Verified narinfos in memory: about 1 kB each. */
 export const RESOLVED_MAX_COUNT = 20_000
+/** After this a narinfo in memory is looked up again, and its row marked as given: see NARINFO_ANSWERABLE_MS. */
+export const RESOLVED_MAX_AGE_MS = 24 * 3600 * 1000
 /** Who offered what, in memory. */
 export const OFFERS_MAX_COUNT = 20_000
 /** The last bytes of a NAR response leave only when its NarHash is proved (design 5, step 4). */
@@ -151,6 +158,10 @@ export const LEAF_IN_FLIGHT_PER_SOURCE_COUNT = 4
 export const LEAF_STALL_FLOOR_MS = 2_000
 /** A leaf slower than this many times its source's average is asked of the next one. */
 export const LEAF_STALL_FACTOR = 4
+/** The last leaves are doubled, but not one that may be here in a moment: a small NAR would always be fetched twice. */
+export const LEAF_LATE_FLOOR_MS = 250
+/** An interior node has 50 kB at most: after so much silence the next source is asked beside the first. */
+export const NODE_STALL_MS = 500
 /** A source that failed is left alone for this long, doubled each time in a row. */
 export const SCORE_BACK_OFF_MS = 2_000
 export const SCORE_BACK_OFF_MAX_MS = 5 * 60_000
@@ -162,14 +173,18 @@ export const SOURCE_MAX_FAULTS_PER_NAR = 3
 export const FIRST_PROGRESS_MS = 1_500
 /** No byte for so long, and the next way takes over where this one stopped. */
 export const WAY_STALL_MS = 5_000
+/** Less than this in WAY_STALL_MS is no progress: a stream of one byte a second would hold a NAR for ever. */
+export const WAY_PROGRESS_BYTES = 64 * KIB
+/** Ways that broke off are tried again as long as each round brings bytes, so often at most. */
+export const WAY_MAX_ROUNDS_COUNT = 8
 /** Nobody reads a NAR any more: it is fetched on for this long, then given up and its part kept. */
 export const ORPHAN_GRACE_MS = 5_000
 /** Whole NARs moving at once; more wait their turn (P6: each holds a window of leaves). */
 export const TRANSFERS_MAX_COUNT = 32
 /** Bytes must be in hand by then, or the answer to Nix is 404 and its next substituter's turn. */
 export const NAR_FIRST_BYTE_DEADLINE_MS = 10_000
-/** Nix keeps a narinfo it was given for 30 days, and may ask for its NAR all that time. */
-export const NARINFO_ANSWERABLE_MS = 30 * 24 * 3600 * 1000
+/** Nix keeps a narinfo it was given for 30 days, and may ask for its NAR all that time; a day for RESOLVED_MAX_AGE_MS. */
+export const NARINFO_ANSWERABLE_MS = 31 * 24 * 3600 * 1000
 
 // publish
 
@@ -198,7 +213,24 @@ export const HTTP_MAX_PIPELINED_COUNT = 1_024
 /** After SIGTERM responses under way get this long. */
 export const SHUTDOWN_GRACE_MS = 10_000
 
+/** A call over the admin socket; some 200,000 store paths to publish. */
+export const ADMIN_BODY_MAX_BYTES = 16 * MIB
+
 // cli
+
+/** An answer over the admin socket: the status of a machine that follows very many feeds. */
+export const ADMIN_ANSWER_MAX_BYTES = 16 * MIB
+/** As much as a call over the admin socket may have. */
+export const CLI_STDIN_MAX_BYTES = ADMIN_BODY_MAX_BYTES
+/** One event of `publish`. */
+export const ADMIN_LINE_MAX_BYTES = 64 * KIB
 
 /** The demo's processes are up by then, or something is wrong. */
 export const DEMO_START_DEADLINE_MS = 30_000
+
+// config
+
+export const CONFIG_MAX_BYTES = 1 * MIB
+export const NIX_CONF_MAX_BYTES = 1 * MIB
+/** Files that include files that include files. */
+export const NIX_CONF_MAX_INCLUDES = 8

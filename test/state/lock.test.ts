@@ -20,7 +20,7 @@ async function holder(t: TestContext, dir: string): Promise<ChildProcess> {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   t.after(() => child.kill('SIGKILL'))
-  const [said] = (await once(child.stdout, 'data')) as [Buffer]
+  const [said] = (await Promise.race([once(child.stdout, 'data'), once(child, 'exit')])) as [unknown]
   assert.equal(String(said), 'locked')
   return child
 }

@@ -1,0 +1,172 @@
+import assert from 'node:assert/strict'
+import { mkdir, open, rm, symlink, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { rawCid, sha256 } from '../../src/dag/cid.ts'
+import { LEAF_BYTES } from '../../src/dag/profile.ts'
+import { openLeafIndex } from '../../src/spool/leaf-index.ts'
+import { createLocalBlocks } from '../../src/spool/local-blocks.ts'
+import { skipWithoutNix } from '../kit/nix.ts'
+import { realStore } from '../store/real-store.ts'
+import { leafOf, noise, options, pathIn, planOf, spoolBench, store } from './kit.ts'
+
+async function blocksBench(t: TestContext) {
+  const bench = await spoolBench(t)
+  const index = openLeafIndex(bench.db)
+  return { ...bench, index, blocks: createLocalBlocks({ index, spool: bench.spool, log: bench.log }) }
+}
+
+test('each block of a NAR in the spool is given as it is', async (t) => {
+  const { spool, index, blocks } = await blocksBench(t)
+  const nar = noise(2 * LEAF_BYTES + 5)
+  const plan = await store(spool, nar)
+  index.put(plan, { shared: true, inSpool: true })
+  for (let leaf = 0; leaf < 3; leaf++) {
+    const bytes = leafOf(nar, leaf)
+    const cid = rawCid(sha256(bytes))
+    assert.equal(Buffer.compare((await blocks.get(cid, 'shared', options)) ?? Buffer.alloc(0), bytes), 0)
+    assert.equal(blocks.size(cid, 'shared'), bytes.length)
+  }
+  const [node] = plan.nodes
+  assert.ok(node)
+  assert.equal(
+    Buffer.compare((await blocks.get(node.cid, 'shared', options)) ?? Buffer.alloc(0), node.bytes),
+    0,
+  )
+  assert.equal(blocks.size(node.cid, 'shared'), node.bytes.length)
+  const small = noise(700, 'small')
+  const smallPlan = await store(spool, small)
+  index.put(smallPlan, { shared: true, inSpool: true })
+  assert.equal(
+    Buffer.compare((await blocks.get(smallPlan.root, 'shared', options)) ?? Buffer.alloc(0), small),
+    0,
+  )
+})
+
+test('nothing of a NAR that is not shared is seen by others, until it is shared', async (t) => {
+  const { spool, index, blocks } = await blocksBench(t)
+  const nar = noise(LEAF_BYTES + 5)
+  const plan = await store(spool, nar)
+  const small = await store(spool, noise(700))
+  index.put(plan, { shared: false, inSpool: true })
+  index.put(small, { shared: false, inSpool: true })
+  const cids = [plan.root, rawCid(sha256(leafOf(nar, 0))), rawCid(sha256(leafOf(nar, 1))), small.root]
+  for (const cid of cids) {
+    assert.equal(await blocks.get(cid, 'shared', options), undefined)
+    assert.equal(blocks.size(cid, 'shared'), undefined)
+    assert.notEqual(await blocks.get(cid, 'all', options), undefined)
+    assert.notEqual(blocks.size(cid, 'all'), undefined)
+  }
+  index.setShared(plan.narHash, true)
+  index.setShared(small.narHash, true)
+  for (const cid of cids) assert.notEqual(await blocks.get(cid, 'shared', options), undefined)
+})
+
+test('an unknown block is a silent miss', async (t) => {
+  const { blocks, log } = await blocksBench(t)
+  const cid = rawCid(sha256(Buffer.from('nobody has this')))
+  assert.equal(await blocks.get(cid, 'all', options), undefined)
+  assert.equal(blocks.size(cid, 'all'), undefined)
+  assert.deepEqual(log.lines, [])
+})
+
+const damages: Record<string, (path: string) => Promise<void>> = {
+  'with one bit flipped': async (path) => {
+    const file = await open(path, 'r+')
+    const byte = Buffer.alloc(1)
+    await file.read(byte, 0, 1, LEAF_BYTES + 4000)
+    await file.write(Buffer.of((byte[0] ?? 0) ^ 0x10), 0, 1, LEAF_BYTES + 4000)
+    await file.close()
+  },
+  truncated: (path) => truncate(path, LEAF_BYTES + 10),
+  'of zeros': (path) => writeFile(path, Buffer.alloc(2 * LEAF_BYTES)),
+  'that is a symlink': async (path) => {
+    await rm(path)
+    await symlink('/dev/zero', path)
+  },
+  'that is a folder': async (path) => {
+    await rm(path)
+    await mkdir(path)
+  },
+  'that is gone': (path) => rm(path),
+}
+for (const [name, damage] of Object.entries(damages)) {
+  test(`of a spool file ${name} no wrong byte leaves: a miss, told in the log`, async (t) => {
+    const { dir, spool, index, blocks, log } = await blocksBench(t)
+    const nar = noise(2 * LEAF_BYTES)
+    const plan = await store(spool, nar)
+    index.put(plan, { shared: true, inSpool: true })
+    await damage(pathIn(dir, plan.narHash))
+    const cid = rawCid(sha256(leafOf(nar, 1)))
+    assert.equal(await blocks.get(cid, 'shared', options), undefined)
+    const told = log.lines.length
+    assert.ok(log.lines.some((line) => line.level === 'warn'))
+    assert.equal(await blocks.get(cid, 'shared', options), undefined)
+    assert.equal(log.lines.length, told)
+  })
+}
+
+test('a leaf that is damaged in one NAR is given out of another', async (t) => {
+  const { dir, spool, index, blocks, log } = await blocksBench(t)
+  const common = noise(LEAF_BYTES)
+  const nars = [
+    Buffer.concat([common, noise(10, 'one')]),
+    Buffer.concat([noise(LEAF_BYTES, 'first'), common, noise(10, 'two')]),
+  ]
+  for (const nar of nars) index.put(await store(spool, nar), { shared: true, inSpool: true })
+  // Each in turn, so that one of the two is the one that is tried first.
+  for (const nar of nars) {
+    const { narHash } = planOf(nar)
+    await writeFile(pathIn(dir, narHash), Buffer.alloc(nar.length))
+    const got = await blocks.get(rawCid(sha256(common)), 'shared', options)
+    assert.equal(Buffer.compare(got ?? Buffer.alloc(0), common), 0)
+    await store(spool, nar)
+  }
+  assert.equal(log.lines.length, 1)
+})
+
+test('a node that was changed in the database does not leave', async (t) => {
+  const { spool, db, index, blocks, log } = await blocksBench(t)
+  const plan = await store(spool, noise(2 * LEAF_BYTES))
+  index.put(plan, { shared: true, inSpool: true })
+  db.exec("UPDATE dag_node SET bytes = x'00'")
+  assert.equal(await blocks.get(plan.root, 'all', options), undefined)
+  assert.equal(log.lines.length, 1)
+})
+
+test('an aborted call is an abort, not a miss', async (t) => {
+  const { spool, index, blocks, log } = await blocksBench(t)
+  const plan = await store(spool, noise(100))
+  index.put(plan, { shared: true, inSpool: true })
+  await assert.rejects(blocks.get(plan.root, 'all', { signal: AbortSignal.abort() }), { name: 'AbortError' })
+  assert.deepEqual(log.lines, [])
+})
+
+test(
+  'what is only in the Nix store is made from its files, and checked',
+  { skip: skipWithoutNix() },
+  async (t) => {
+    const { spool, index, log } = await blocksBench(t)
+    const real = await realStore(t)
+    const source = join(real.sources, 'big')
+    await writeFile(source, noise(2 * LEAF_BYTES + 100))
+    const path = real.add(source)
+    const nar = real.dump(path)
+    const plan = planOf(nar)
+    const store = real.open()
+    const blocks = createLocalBlocks({ index, spool, store, log })
+    index.put(plan, { shared: true, inSpool: false, storePath: path })
+    for (let leaf = 0; leaf * LEAF_BYTES < nar.length; leaf++) {
+      const bytes = leafOf(nar, leaf)
+      const got = await blocks.get(rawCid(sha256(bytes)), 'shared', options)
+      assert.equal(Buffer.compare(got ?? Buffer.alloc(0), bytes), 0)
+    }
+    assert.deepEqual(log.lines, [])
+    // As root the mode of a store file does not hinder; the size stays, the bytes do not.
+    const physical = real.physical(path)
+    await rm(physical)
+    await writeFile(physical, noise(2 * LEAF_BYTES + 100, 'other bytes'))
+    assert.equal(await blocks.get(rawCid(sha256(leafOf(nar, 1))), 'shared', options), undefined)
+    assert.equal(log.lines.length, 1)
+  },
+)
