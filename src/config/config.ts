@@ -1,0 +1,43 @@
+/** The configuration as the program uses it: complete, checked, each value with where it came from. */
+import type { PublicKey } from '../nix/key.ts'
+import type { HostPort } from './address.ts'
+import type { Profile } from './schema.ts'
+
+/** Where a value came from, later ones before earlier ones. */
+export type Origin = 'default' | 'nix.conf' | 'file' | 'environment' | 'flag'
+
+export interface FollowedFeedConfig {
+  readonly name: string
+  readonly rootKey: string
+  readonly sources: readonly URL[]
+}
+
+export interface Config {
+  readonly profile: Profile
+  readonly storeDir: string
+  readonly storeRoot: string | undefined
+  readonly stateDir: string
+  readonly upstreams: readonly URL[]
+  readonly cache: {
+    readonly listen: HostPort
+    readonly priority: number
+    readonly allowedHosts: readonly string[]
+  }
+  /** Absent: there is no such listener. */
+  readonly peer: { readonly listen: HostPort } | undefined
+  readonly swarm: { readonly listen: readonly string[] }
+  readonly trust: { readonly keys: readonly PublicKey[]; readonly threshold: number }
+  readonly share: { readonly keys: readonly PublicKey[] }
+  readonly peers: { readonly urls: readonly URL[]; readonly addrs: readonly string[] }
+  readonly feeds: readonly FollowedFeedConfig[]
+  readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly format: 'text' | 'json' }
+  /** By the key's name in the file, such as `cache.listen`. */
+  readonly origins: ReadonlyMap<string, Origin>
+  /** What is odd and not wrong, for the log and `check-config`. */
+  readonly warnings: readonly string[]
+}
+
+/** Whether others get anything from this machine. */
+export function shares(config: Pick<Config, 'profile'>): boolean {
+  return config.profile !== 'private'
+}

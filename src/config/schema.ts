@@ -1,0 +1,154 @@
+/**
+ * The configuration file, field by field: this is its reference documentation too. Unknown keys are errors, so that a
+ * typo cannot turn a wish into a default.
+ */
+import { z } from 'zod'
+import { parsePublicKey } from '../nix/key.ts'
+import { isLoopback, parseHostPort } from './address.ts'
+
+/** A string that `parse` takes; its error is the message. */
+function parsed<T>(parse: (text: string) => T): z.ZodPipe<z.ZodString, z.ZodTransform<T, string>> {
+  return z.string().transform((text, context) => {
+    try {
+      return parse(text)
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) })
+      return z.NEVER
+    }
+  })
+}
+
+function url(...schemes: string[]): ReturnType<typeof parsed<URL>> {
+  return parsed((text) => {
+    const found = URL.parse(text)
+    if (found === null || !schemes.includes(found.protocol.slice(0, -1))) {
+      throw new RangeError(
+        `expected a URL of ${schemes.join(', ')}, got ${JSON.stringify(text.slice(0, 80))}`,
+      )
+    }
+    return found
+  })
+}
+
+const publicKey = parsed(parsePublicKey)
+const hostPort = parsed(parseHostPort)
+const loopbackPort = parsed((text) => {
+  const address = parseHostPort(text)
+  if (!isLoopback(address.host)) {
+    throw new RangeError(
+      `expected a loopback address: the cache is for this machine's own Nix; others come by [peer], got ${text}`,
+    )
+  }
+  return address
+})
+const peerAddress = z
+  .string()
+  .regex(/^\/.+\/p2p\/[A-Za-z0-9]+$/, 'expected a multiaddr that ends in /p2p/<peer id>')
+const absolute = z.string().regex(/^\//, 'expected an absolute path')
+
+export const PROFILES = ['private', 'lan', 'pool', 'public'] as const
+export type Profile = (typeof PROFILES)[number]
+
+export const configSchema = z.strictObject({
+  profile: z
+    .enum(PROFILES)
+    .optional()
+    .describe('What this machine shares, and with whom. `private` (the default): nothing, with nobody.'),
+  store_dir: absolute.optional().describe('The Nix store. Default: /nix/store.'),
+  store_root: absolute
+    .optional()
+    .describe('Folder that the store is physically below, as with `nix --store ROOT`. Default: none.'),
+  state_dir: absolute
+    .optional()
+    .describe('Where narswarm keeps its state. Default: $STATE_DIRECTORY, else below $XDG_STATE_HOME.'),
+  upstreams: z
+    .array(url('http', 'https', 'file'))
+    .optional()
+    .describe('Binary caches to ask. Default: the substituters of nix.conf, else https://cache.nixos.org.'),
+  cache: z
+    .strictObject({
+      listen: loopbackPort.optional().describe("Where this machine's Nix finds us. Default: 127.0.0.1:6277."),
+      priority: z
+        .int()
+        .min(0)
+        .max(1000)
+        .optional()
+        .describe('Lower is asked first; cache.nixos.org says 40. Default: 30.'),
+      allowed_hosts: z
+        .array(z.string())
+        .optional()
+        .describe('Further values of the Host header that are answered.'),
+    })
+    .optional(),
+  peer: z
+    .strictObject({
+      listen: hostPort
+        .optional()
+        .describe('Where others find what is shared. Default: 0.0.0.0:6278, only in a profile that shares.'),
+    })
+    .optional(),
+  swarm: z
+    .strictObject({
+      listen: z
+        .array(z.string().startsWith('/', 'expected a multiaddr such as /ip4/0.0.0.0/tcp/6279'))
+        .optional()
+        .describe('libp2p addresses. Default: /ip4/0.0.0.0/tcp/6279, only in a profile that shares.'),
+    })
+    .optional(),
+  trust: z
+    .strictObject({
+      keys: z
+        .array(publicKey)
+        .optional()
+        .describe(
+          'Public keys (name:base64) that may vouch for a path. Default: trusted-public-keys of nix.conf, else cache.nixos.org-1.',
+        ),
+      threshold: z.int().min(1).max(16).optional().describe('How many of them must have signed. Default: 1.'),
+    })
+    .optional(),
+  share: z
+    .strictObject({
+      keys: z
+        .array(publicKey)
+        .optional()
+        .describe('Only paths signed by one of these are shared or published. Default: cache.nixos.org-1.'),
+    })
+    .optional(),
+  peers: z
+    .strictObject({
+      urls: z
+        .array(url('http', 'https'))
+        .optional()
+        .describe('Peer listeners of other narswarms, or trustless gateways, to get blocks from.'),
+      addrs: z
+        .array(peerAddress)
+        .optional()
+        .describe('libp2p addresses of peers to get blocks from, each with /p2p/<peer id>.'),
+    })
+    .optional(),
+  feed: z
+    .array(
+      z.strictObject({
+        name: z.string().describe('Name of the feed, such as narswarm.example.org/main.'),
+        root_key: z.string().describe("The feed's root key (vkey), as `narswarm feed create` printed it."),
+        sources: z
+          .array(url('http', 'https', 'file'))
+          .min(1)
+          .describe('Where its files are; none of them is trusted.'),
+      }),
+    )
+    .optional()
+    .describe('Feeds to follow.'),
+  log: z
+    .strictObject({
+      level: z.enum(['debug', 'info', 'warn', 'error']).optional().describe('Default: info.'),
+      format: z.enum(['text', 'json']).optional().describe('Default: text.'),
+    })
+    .optional(),
+})
+
+export type ConfigFile = z.output<typeof configSchema>
+
+/** Of cache.nixos.org, the key that every Nix trusts from the start. */
+export const NIXOS_KEY = 'cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY='
+export const NIXOS_CACHE = 'https://cache.nixos.org'

@@ -1,0 +1,45 @@
+/** What a route decided, as data; `respond.ts` sends it. */
+import type { CallOptions } from '../source.ts'
+
+export type Headers = Readonly<Record<string, string>>
+
+/** Bytes that come while they are sent. */
+export interface StreamedBody {
+  /** Exact, and guarded; `undefined` sends chunks. */
+  readonly length: number | undefined
+  /** Called for a GET only. May throw: the head has not gone out yet. */
+  open(options: CallOptions): Promise<AsyncIterable<Uint8Array>>
+}
+
+export interface Answer {
+  readonly status: number
+  /** Without Content-Length, which comes from the body. */
+  readonly headers: Headers
+  readonly body: string | Uint8Array | StreamedBody
+}
+
+export interface TextAnswer extends Answer {
+  readonly body: string
+}
+
+export function isStreamed(body: Answer['body']): body is StreamedBody {
+  return typeof body !== 'string' && !(body instanceof Uint8Array)
+}
+
+/** A phrase for people. Not stored by anyone: what is missing now may be there in a minute. */
+export function refusal(status: number, phrase: string, headers: Headers = {}): TextAnswer {
+  return {
+    status,
+    headers: {
+      'Content-Type': 'text/plain; charset=utf-8',
+      'X-Content-Type-Options': 'nosniff',
+      'Cache-Control': 'no-store',
+      ...headers,
+    },
+    body: `${phrase}\n`,
+  }
+}
+
+export function notFound(): TextAnswer {
+  return refusal(404, 'not found')
+}

@@ -1,0 +1,91 @@
+/** What Nix on this machine talks to, and its user's browser. */
+import { Hono } from 'hono'
+import type { Context } from 'hono'
+import type { Log } from '../log.ts'
+import type { ByteRange, CallOptions } from '../source.ts'
+import type { VerifiedNarInfo } from '../substitute/policy.ts'
+import type { Resolver } from '../substitute/resolve.ts'
+import type { Transfers } from '../substitute/transfers.ts'
+import { notFound, refusal } from './answer.ts'
+import type { Answer } from './answer.ts'
+import { addCacheRoutes } from './cache-routes.ts'
+import type { CacheConfig } from './cache-routes.ts'
+import { cacheFailure } from './errors.ts'
+import { answerNow, failureHandler } from './failures.ts'
+import { pageAnswer } from './page.ts'
+import type { PageData } from './page.ts'
+import { requestGuard } from './request-guard.ts'
+import { requestSignal, respond } from './respond.ts'
+import type { HttpEnv } from './respond.ts'
+
+export interface CacheAppDeps {
+  readonly resolver: Pick<Resolver, 'byHashPart' | 'byNarHash'>
+  readonly transfers: Pick<Transfers, 'open'>
+  /** The narinfo as it is sent. */
+  formatAnswer(info: VerifiedNarInfo): string
+  /** The document of `status --json`. */
+  status(): object
+  /** Why not to send anybody here yet; undefined when all is well. */
+  notReady(): string | undefined
+  page(): PageData
+  readonly log: Log
+}
+
+export interface CacheAppConfig extends CacheConfig {
+  /** Values of Host that are answered, see {@link GuardRules}: `127.0.0.1`, `localhost` and `[::1]` for a local cache. */
+  readonly allowedHosts: readonly string[]
+  readonly version: string
+}
+
+export function createCacheApp(deps: CacheAppDeps, config: CacheAppConfig): Hono<HttpEnv> {
+  const { resolver, transfers, log } = deps
+  const app = new Hono<HttpEnv>()
+  const send = (c: Context<HttpEnv>, answer: Answer): Promise<Response> =>
+    respond(c, answer, { signal: requestSignal(c), log })
+
+  app.use(requestGuard({ hosts: config.allowedHosts }))
+  app.onError(failureHandler(cacheFailure, log))
+  app.notFound((c) => answerNow(c, notFound()))
+
+  app.get('/', async (c) => {
+    const host = c.req.header('host') ?? new URL(c.req.url).host
+    return send(c, await pageAnswer(deps.page(), { ...config, host }))
+  })
+  for (const path of ['/healthz', '/health']) app.get(path, (c) => send(c, plain('ok')))
+  app.get('/readyz', (c) => {
+    const reason = deps.notReady()
+    return send(c, reason === undefined ? plain('ready') : refusal(503, reason))
+  })
+  app.get('/version', (c) => send(c, plain(`narswarm ${config.version}`)))
+  app.get('/api/v1/status', (c) =>
+    send(c, {
+      status: 200,
+      headers: { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' },
+      body: `${JSON.stringify(deps.status(), null, 2)}\n`,
+    }),
+  )
+
+  const content = {
+    async narInfo(...[hashPart, options]: Parameters<Resolver['byHashPart']>) {
+      const info = await resolver.byHashPart(hashPart, options)
+      return info === undefined ? undefined : deps.formatAnswer(info)
+    },
+    async nar(...[narHash, options]: Parameters<Resolver['byNarHash']>) {
+      const info = await resolver.byNarHash(narHash, options)
+      if (info === undefined) return undefined
+      return {
+        narSize: info.narSize,
+        async open(range: ByteRange, inner: CallOptions) {
+          const transfer = await transfers.open(info, range, inner)
+          return transfer.read(range, inner)
+        },
+      }
+    },
+  }
+  addCacheRoutes(app, { content, log }, config)
+  return app
+}
+
+function plain(text: string): Answer {
+  return refusal(200, text)
+}

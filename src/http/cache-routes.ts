@@ -1,0 +1,106 @@
+/** The three routes that make a Nix binary cache, for the cache listener and the peer listener alike. */
+import type { Hono } from 'hono'
+import type { Log } from '../log.ts'
+import { formatCacheInfo } from '../nix/cache-info.ts'
+import { isNarHash } from '../nix/hash.ts'
+import type { NarHash } from '../nix/hash.ts'
+import { isHashPart } from '../nix/store-path.ts'
+import type { HashPart } from '../nix/store-path.ts'
+import type { ByteRange, CallOptions } from '../source.ts'
+import { notFound, refusal } from './answer.ts'
+import type { Answer } from './answer.ts'
+import { requestSignal, respond } from './respond.ts'
+import type { HttpEnv } from './respond.ts'
+import { formatContentRange, selectBytes } from './selection.ts'
+import type { SelectionRequest } from './selection.ts'
+
+/** Where the routes get their content from. `undefined` is a 404, and so is whatever is thrown. */
+export interface CacheContent {
+  /** The whole text, ready to be sent. */
+  narInfo(hashPart: HashPart, options: CallOptions): Promise<string | undefined>
+  nar(narHash: NarHash, options: CallOptions): Promise<ServedNar | undefined>
+}
+
+interface ServedNar {
+  readonly narSize: number
+  /** Not called for HEAD, 304 and 416. */
+  open(range: ByteRange, options: CallOptions): Promise<AsyncIterable<Uint8Array>>
+}
+
+export interface CacheConfig {
+  readonly storeDir: string
+  /** Lower is asked first; cache.nixos.org says 40. */
+  readonly priority: number
+}
+
+const NARINFO = /^(.{32})\.narinfo$/
+const NAR = /^(.{52})\.nar$/
+
+/** Nix ignores what follows; it is for caches in between. */
+const DAY = 'public, max-age=86400'
+const FOR_EVER = 'public, max-age=31536000, immutable, no-transform'
+
+export function addCacheRoutes(
+  app: Hono<HttpEnv>,
+  deps: { content: CacheContent; log: Log },
+  config: CacheConfig,
+): void {
+  const { content, log } = deps
+  const cacheInfo: Answer = {
+    status: 200,
+    headers: { 'Content-Type': 'text/x-nix-cache-info', 'Cache-Control': DAY },
+    body: formatCacheInfo({ storeDir: config.storeDir, wantMassQuery: true, priority: config.priority }),
+  }
+
+  app.get('/nix-cache-info', (c) => respond(c, cacheInfo, { signal: requestSignal(c), log }))
+
+  app.get('/nar/:file', async (c) => {
+    const signal = requestSignal(c)
+    const [, narHash = ''] = NAR.exec(c.req.param('file')) ?? []
+    const nar = isNarHash(narHash) ? await content.nar(narHash, { signal }) : undefined
+    const request = { method: c.req.method, header: (name: string) => c.req.header(name) }
+    return respond(c, nar === undefined ? notFound() : narAnswer(narHash, nar, request), { signal, log })
+  })
+
+  app.get('/:file', async (c) => {
+    const signal = requestSignal(c)
+    const [, hashPart = ''] = NARINFO.exec(c.req.param('file')) ?? []
+    const body = isHashPart(hashPart) ? await content.narInfo(hashPart, { signal }) : undefined
+    const found = { status: 200, headers: { 'Content-Type': 'text/x-nix-narinfo', 'Cache-Control': DAY } }
+    return respond(c, body === undefined ? notFound() : { ...found, body }, { signal, log })
+  })
+}
+
+/**
+ * Never a Content-Encoding: it breaks old clients and every resume [nix-protocol 0.4]. Length, Accept-Ranges and an ETag
+ * that is the content's own hash are what lets all of them resume [0.5].
+ */
+function narAnswer(narHash: string, nar: ServedNar, request: SelectionRequest): Answer {
+  const { narSize } = nar
+  const etag = `"${narHash}"`
+  const selection = selectBytes(request, { size: narSize, etag })
+  const headers = {
+    'Content-Type': 'application/x-nix-nar',
+    'Accept-Ranges': 'bytes',
+    ETag: etag,
+    'Cache-Control': FOR_EVER,
+  }
+  switch (selection.status) {
+    case 304:
+      return { status: 304, headers, body: '' }
+    case 416:
+      return refusal(416, 'no such bytes', { 'Content-Range': `bytes */${narSize}`, ETag: etag })
+    case 200:
+    case 206: {
+      const { status, range } = selection
+      const partial = status === 206 ? { 'Content-Range': formatContentRange(range, narSize) } : {}
+      return {
+        status,
+        headers: { ...headers, ...partial },
+        body: { length: range.end - range.start, open: (options) => nar.open(range, options) },
+      }
+    }
+    default:
+      return selection satisfies never
+  }
+}

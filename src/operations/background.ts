@@ -1,0 +1,43 @@
+/** What a serving narswarm does by itself, until its signal says stop. Neither loop ever throws. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Follower } from '../feed/follower.ts'
+import type { Publisher as FeedPublisher } from '../feed/publisher.ts'
+import { FEED_HEARTBEAT_MS, FEED_SYNC_MS, FEED_SYNC_RETRY_MS } from '../limits.ts'
+import type { Log } from '../log.ts'
+
+/** Follows the feeds; one that was never reached is tried again sooner. */
+export async function keepFollowing(follower: Follower, log: Log, signal: AbortSignal): Promise<void> {
+  await repeat(log, signal, 'following the feeds', async () => {
+    await follower.sync({ signal })
+    return follower.status().some(({ state }) => state === 'never-synced') ? FEED_SYNC_RETRY_MS : FEED_SYNC_MS
+  })
+}
+
+/** Says from time to time that the heads of our own feeds still stand. */
+export async function keepSigning(
+  feeds: ReadonlyMap<string, FeedPublisher>,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  await repeat(log, signal, 'signing the heads of the feeds', async () => {
+    for (const feed of feeds.values()) await feed.heartbeat({ signal })
+    return FEED_HEARTBEAT_MS
+  })
+}
+
+async function repeat(
+  log: Log,
+  signal: AbortSignal,
+  what: string,
+  turn: () => Promise<number>,
+): Promise<void> {
+  while (!signal.aborted) {
+    let pauseMs = FEED_SYNC_MS
+    try {
+      pauseMs = await turn()
+    } catch (error) {
+      if (!signal.aborted) log.error({ err: error }, `${what} failed: ${String(error)}`)
+    }
+    await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {})
+  }
+}

@@ -1,0 +1,65 @@
+/** The operations, done in this process. */
+import { createFeed, openPublisher } from '../feed/publisher.ts'
+import type { Publisher as FeedPublisher, PublisherDeps } from '../feed/publisher.ts'
+import type { Follower } from '../feed/follower.ts'
+import { parseFeedName } from '../feed/feed-name.ts'
+import { FeedFormatError, FeedKeyError, PublisherStateError } from '../feed/errors.ts'
+import { RequestError } from './operations.ts'
+import type { Operations } from './operations.ts'
+import { publishRequest } from './publish.ts'
+import type { PublishDeps } from './publish.ts'
+import type { FeedsReport, StatusDocument } from './status.ts'
+import { verifyPath } from './verify.ts'
+import type { Resolver } from '../substitute/resolve.ts'
+import type { Transfers } from '../substitute/transfers.ts'
+
+export interface OperationsDeps extends Omit<PublishDeps, 'feeds'> {
+  /** Those published here, by name; `createFeed` adds to it. */
+  feeds: Map<string, FeedPublisher>
+  feedPlace(name: string): { dir: string; keysDir: string; storeDir: string }
+  feedDeps: PublisherDeps & { randomBytes: (n: number) => Uint8Array }
+  follower: Follower
+  resolver: Resolver
+  transfers: Transfers
+  /** All of the status document but its feeds. */
+  describe(): Omit<StatusDocument, 'feeds'>
+}
+
+export function createOperations(deps: OperationsDeps, config: { storeDir: string }): Operations {
+  const feedsReport = (): FeedsReport => ({
+    published: [...deps.feeds.values()].map((feed) => feed.status()),
+    followed: deps.follower.status(),
+  })
+
+  return {
+    async status() {
+      return { ...deps.describe(), feeds: feedsReport() }
+    },
+
+    async feeds() {
+      return feedsReport()
+    },
+
+    async createFeed(text) {
+      try {
+        const name = parseFeedName(text)
+        const place = { name, ...deps.feedPlace(name) }
+        const { rootKey } = await createFeed(place, deps.feedDeps)
+        deps.feeds.set(name, await openPublisher(place, deps.feedDeps))
+        return { name, rootKey }
+      } catch (error) {
+        if (
+          error instanceof FeedFormatError ||
+          error instanceof FeedKeyError ||
+          error instanceof PublisherStateError
+        ) {
+          throw new RequestError(error.message, { cause: error })
+        }
+        throw error
+      }
+    },
+
+    publish: (request, options) => publishRequest(request, deps, config, options),
+    verify: (path, options) => verifyPath(path, deps, config, options),
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * What the doors (admin socket, command line, status page) can ask of a running narswarm. `createOperations` does it in
+ * this process; the command line's client asks for the same over the admin socket.
+ */
+import type { PublishItem } from '../publish/publish.ts'
+import type { CallOptions } from '../source.ts'
+import type { FeedsReport, StatusDocument } from './status.ts'
+
+export interface PublishRequest {
+  /** Name of a feed that this machine publishes. */
+  readonly feed: string
+  /** Says what would be published, and reads no NAR. */
+  readonly dryRun: boolean
+  /** URL or folder of a binary cache; absent: the local store. */
+  readonly from?: string
+  /** Store paths, or for a cache also hash parts; none: all that the cache's folder has. Closures are added. */
+  readonly paths: readonly string[]
+}
+
+export type PublishEvent =
+  | ({ readonly kind: 'item' } & PublishItem)
+  | { readonly kind: 'done'; readonly feed: string; readonly added: number; readonly size: number }
+
+export interface VerifyReport {
+  readonly path: string
+  readonly narHash: string
+  readonly narSize: number
+  /** Names of the trusted keys that signed it. */
+  readonly keys: readonly string[]
+  /** Root of its DAG, computed anew. */
+  readonly cid: string
+  /** The CID that was told, when it is another than the one computed: evidence against who told it. */
+  readonly wrongCid?: string
+}
+
+/** The path is not what was signed, or nobody trusted signed it. Exit code 3. */
+export class VerificationError extends Error {
+  override readonly name = 'VerificationError'
+}
+
+/** What was asked makes no sense here: unknown feed, no such path, a name taken. Exit code 1, HTTP 400. */
+export class RequestError extends Error {
+  override readonly name = 'RequestError'
+}
+
+export interface Operations {
+  status(options: CallOptions): Promise<StatusDocument>
+  feeds(options: CallOptions): Promise<FeedsReport>
+  /** @throws RequestError */
+  createFeed(name: string, options: CallOptions): Promise<{ name: string; rootKey: string }>
+  /** @throws RequestError; PublishError when bytes are not what their narinfo says */
+  publish(request: PublishRequest, options: CallOptions): AsyncIterable<PublishEvent>
+  /**
+   * Gets the NAR of a store path (or hash part) and hashes it anew, wherever it lies.
+   *
+   * @throws RequestError when no source knows it, VerificationError
+   */
+  verify(path: string, options: CallOptions): Promise<VerifyReport>
+}

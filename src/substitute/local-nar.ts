@@ -1,0 +1,54 @@
+/**
+ * A NAR that is here: leaf by leaf out of spool or store, each leaf hashed before it leaves, the leaves known from
+ * the index, where a NAR stands only once its NarHash was proved. So any range of it can go out at once.
+ */
+import type { CID } from 'multiformats/cid'
+import { DagError, readNode } from '../dag/reader.ts'
+import type { DagLink } from '../dag/reader.ts'
+import type { ByteRange, CallOptions } from '../source.ts'
+import type { LocalBlocks } from '../spool/local-blocks.ts'
+import { leafLinks } from './dag-walk.ts'
+import { BlockUnavailableError } from './errors.ts'
+
+/** @throws BlockUnavailableError at the first leaf that is not here any more, or not as it was */
+export async function* readLocalNar(
+  nar: { root: CID; narSize: number },
+  range: ByteRange,
+  blocks: LocalBlocks,
+  scope: 'shared' | 'all',
+  options: CallOptions,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const get = async (link: DagLink): Promise<Uint8Array> => {
+    const bytes = await blocks.get(link.cid, scope, options)
+    if (bytes === undefined)
+      throw new BlockUnavailableError(`block ${link.cid.toString()} is not here any more`)
+    return bytes
+  }
+  const links = leafLinks(
+    { ...nar, from: range.start },
+    async (link) => {
+      try {
+        return readNode(link, await get(link))
+      } catch (error) {
+        if (!(error instanceof DagError)) throw error
+        throw new BlockUnavailableError(`the index has a wrong node: ${error.message}`, { cause: error })
+      }
+    },
+    options,
+  )
+  // The next leaf is read and hashed while this one goes out.
+  let ahead: { link: DagLink; bytes: Promise<Uint8Array> } | undefined
+  for await (const link of links) {
+    if (link.offset >= range.end) break
+    const current = ahead
+    const bytes = get(link)
+    bytes.catch(() => {})
+    ahead = { link, bytes }
+    if (current !== undefined) yield slice(current.link, await current.bytes, range)
+  }
+  if (ahead !== undefined) yield slice(ahead.link, await ahead.bytes, range)
+}
+
+function slice(link: DagLink, bytes: Uint8Array, range: ByteRange): Uint8Array {
+  return bytes.subarray(Math.max(0, range.start - link.offset), Math.min(link.size, range.end - link.offset))
+}

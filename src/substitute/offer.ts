@@ -1,0 +1,63 @@
+/** What is known of where a NAR's bytes can be had: who told a root, who offered a stream. */
+import { LRUCache } from 'lru-cache'
+import type { CID } from 'multiformats/cid'
+import { OFFERS_MAX_COUNT } from '../limits.ts'
+import { CidError, parseCid } from '../dag/cid.ts'
+import type { Log } from '../log.ts'
+import type { NarHash } from '../nix/hash.ts'
+import type { NarInfoCandidate, SourceId, StreamSource } from '../source.ts'
+
+export interface ToldRoot {
+  readonly root: CID
+  readonly from: SourceId
+}
+
+export interface Offer {
+  readonly roots: readonly ToldRoot[]
+  readonly streams: readonly StreamSource[]
+}
+
+/** In memory and bounded: an offer that was dropped is gathered again from the sources. */
+export interface Offers {
+  add(candidate: NarInfoCandidate): void
+  get(narHash: NarHash): Offer
+}
+
+export function createOffers(deps: { log: Log }): Offers {
+  const offers = new LRUCache<NarHash, Offer>({ max: OFFERS_MAX_COUNT })
+  const get = (narHash: NarHash): Offer => offers.get(narHash) ?? { roots: [], streams: [] }
+
+  return {
+    get,
+    add(candidate) {
+      const { info, stream, from } = candidate
+      const { roots, streams } = get(info.narHash)
+      const root = candidate.cid ?? rootOf(candidate)
+      // One root a teller, its latest: else a liar with a new one each time would keep us busy with them.
+      const others = roots.filter((one) => one.from !== from)
+      offers.set(info.narHash, {
+        roots:
+          root === undefined
+            ? roots
+            : others.some((one) => one.root.equals(root))
+              ? others
+              : [...others, { root, from }],
+        streams:
+          stream === undefined || streams.some((one) => one.id === stream.id)
+            ? streams
+            : [...streams, stream],
+      })
+    },
+  }
+
+  function rootOf({ info, from }: NarInfoCandidate): CID | undefined {
+    if (info.cid === undefined) return undefined
+    try {
+      return parseCid(info.cid)
+    } catch (error) {
+      if (!(error instanceof CidError)) throw error
+      deps.log.debug({ source: from, path: info.storePath }, `CID of a narinfo ignored: ${error.message}`)
+      return undefined
+    }
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * "What is this path": a `VerifiedNarInfo` or a miss. Memory, then our own table, then what is local (feeds, the
+ * store), then whoever is asked over the network, all at once. The first candidate that passes policy is the answer;
+ * the others may still add sources for the bytes.
+ */
+import { LRUCache } from 'lru-cache'
+import { RESOLVED_MAX_AGE_MS, RESOLVED_MAX_COUNT, RESOLVE_DEADLINE_MS } from '../limits.ts'
+import type { Log } from '../log.ts'
+import type { NarHash } from '../nix/hash.ts'
+import { hashPartOf } from '../nix/store-path.ts'
+import type { HashPart } from '../nix/store-path.ts'
+import { COST } from '../source.ts'
+import type { CallOptions, NarInfoCandidate, NarInfoSource } from '../source.ts'
+import { abandonable } from './abandonable.ts'
+import type { NarInfoTable } from './narinfo-table.ts'
+import { createOffers } from './offer.ts'
+import type { Offer } from './offer.ts'
+import { PolicyError } from './policy.ts'
+import type { Policy, VerifiedNarInfo } from './policy.ts'
+
+export interface Resolver {
+  byHashPart(hashPart: HashPart, options: CallOptions): Promise<VerifiedNarInfo | undefined>
+  /** Of a NAR whose narinfo went out before, by this process or an earlier one. */
+  byNarHash(narHash: NarHash, options: CallOptions): Promise<VerifiedNarInfo | undefined>
+  /** Where its bytes can be had, as far as is known without asking anyone. */
+  offer(info: VerifiedNarInfo): Offer
+  /** Asks every source for the path again, and tells what is known then. */
+  askAll(info: VerifiedNarInfo, options: CallOptions): Promise<Offer>
+}
+
+export function createResolver(deps: {
+  policy: Policy
+  table: NarInfoTable
+  sources: readonly NarInfoSource[]
+  log: Log
+}): Resolver {
+  const { policy, table, log } = deps
+  const local = deps.sources.filter((source) => source.cost === COST.local)
+  const remote = deps.sources.filter((source) => source.cost !== COST.local)
+  const offers = createOffers({ log })
+  const resolved = new LRUCache<HashPart, VerifiedNarInfo>({
+    max: RESOLVED_MAX_COUNT,
+    ttl: RESOLVED_MAX_AGE_MS,
+  })
+  const underWay = new Map<HashPart, Promise<VerifiedNarInfo | undefined>>()
+
+  /** @throws PolicyError */
+  function believe(candidate: NarInfoCandidate, asked: HashPart): VerifiedNarInfo {
+    const info = policy.verify(
+      candidate.cid === undefined ? candidate.info : { ...candidate.info, cid: candidate.cid.toString() },
+      asked,
+    )
+    offers.add(candidate)
+    return info
+  }
+
+  async function ask(
+    source: NarInfoSource,
+    hashPart: HashPart,
+    signal: AbortSignal,
+  ): Promise<VerifiedNarInfo | undefined> {
+    try {
+      const candidate = await source.lookup(hashPart, { signal })
+      return candidate === undefined ? undefined : believe(candidate, hashPart)
+    } catch (error) {
+      if (signal.aborted) return undefined
+      const reason = error instanceof Error ? error.message : String(error)
+      log.warn({ source: source.id, hashPart }, `narinfo not had from ${source.id}: ${reason}`)
+      return undefined
+    }
+  }
+
+  /** First to answer wins; the others go on until the deadline, for the sake of their offers. */
+  async function askRemote(hashPart: HashPart): Promise<VerifiedNarInfo | undefined> {
+    const signal = AbortSignal.timeout(RESOLVE_DEADLINE_MS)
+    const answers = remote.map(async (source) => {
+      const info = await ask(source, hashPart, signal)
+      if (info === undefined) throw new Error('miss')
+      return info
+    })
+    const late = new Promise<undefined>((resolve) => {
+      signal.addEventListener('abort', () => resolve(undefined), { once: true })
+    })
+    return Promise.race([Promise.any(answers).catch(() => undefined), late])
+  }
+
+  function fromTable(hashPart: HashPart): VerifiedNarInfo | undefined {
+    try {
+      const info = table.byHashPart(hashPart)
+      return info === undefined ? undefined : believe({ info, from: 'table' }, hashPart)
+    } catch (error) {
+      // The user's keys have changed since, or an older narswarm wrote the row: ask again.
+      log.debug({ hashPart, err: error }, 'a stored narinfo is not believed any more')
+      return undefined
+    }
+  }
+
+  async function lookup(hashPart: HashPart): Promise<VerifiedNarInfo | undefined> {
+    const known = fromTable(hashPart)
+    const signal = AbortSignal.timeout(RESOLVE_DEADLINE_MS)
+    let found = known
+    for (const source of local) {
+      const info = await ask(source, hashPart, signal)
+      found ??= info
+    }
+    found ??= await askRemote(hashPart)
+    // Also one that is there: from now on it was given today.
+    if (found !== undefined) table.put(found)
+    return found
+  }
+
+  return {
+    async byHashPart(hashPart, { signal }) {
+      const known = resolved.get(hashPart)
+      if (known !== undefined) return known
+      let flight = underWay.get(hashPart)
+      if (flight === undefined) {
+        flight = lookup(hashPart)
+          .then((info) => {
+            if (info !== undefined) resolved.set(hashPart, info)
+            return info
+          })
+          .finally(() => underWay.delete(hashPart))
+        underWay.set(hashPart, flight)
+      }
+      return abandonable(flight, signal)
+    },
+
+    async byNarHash(narHash) {
+      for (const info of table.byNarHash(narHash)) {
+        try {
+          return policy.verify(info)
+        } catch (error) {
+          if (!(error instanceof PolicyError)) throw error
+        }
+      }
+      return undefined
+    },
+
+    offer: (info) => offers.get(info.narHash),
+
+    async askAll(info) {
+      const signal = AbortSignal.timeout(RESOLVE_DEADLINE_MS)
+      const hashPart = hashPartOf(info.storePath)
+      await Promise.all(deps.sources.map((source) => ask(source, hashPart, signal)))
+      return offers.get(info.narHash)
+    },
+  }
+}

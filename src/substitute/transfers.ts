@@ -1,0 +1,196 @@
+/** "Give me these bytes": out of what is here, else one running transfer per NAR, shared by all who ask. */
+import { NAR_FIRST_BYTE_DEADLINE_MS, TRANSFERS_MAX_COUNT } from '../limits.ts'
+import { createPlanner } from '../dag/planner.ts'
+import type { Log } from '../log.ts'
+import type { NarHash } from '../nix/hash.ts'
+import { hashPartOf } from '../nix/store-path.ts'
+import type { BlockSource, ByteRange, CallOptions } from '../source.ts'
+import type { LeafIndex } from '../spool/leaf-index.ts'
+import type { LocalBlocks } from '../spool/local-blocks.ts'
+import type { Spool } from '../spool/spool.ts'
+import type { LocalStore } from '../store/local-store.ts'
+import { abandonable } from './abandonable.ts'
+import { BlockUnavailableError, NoSourceError } from './errors.ts'
+import { readLocalNar } from './local-nar.ts'
+import type { VerifiedNarInfo } from './policy.ts'
+import { createProgress } from './progress.ts'
+import type { Resolver } from './resolve.ts'
+import type { Scores } from './scores.ts'
+import { startTransfer } from './transfer.ts'
+import type { RunningTransfer, Transfer } from './transfer.ts'
+import { findWays } from './ways.ts'
+import type { Way } from './ways.ts'
+
+export interface Transfers {
+  /**
+   * Resolves when a reader of `range` would get its first byte at once.
+   *
+   * @param range what will be read first; the whole NAR by default
+   * @throws NoSourceError when no source gives it in time
+   */
+  open(info: VerifiedNarInfo, range: ByteRange | undefined, options: CallOptions): Promise<Transfer>
+  /** Fetches it to the end: for `verify` and for tests of the engine. */
+  fetch(info: VerifiedNarInfo, options: CallOptions): Promise<void>
+  /** NARs moving now. */
+  running(): number
+}
+
+export function createTransfers(deps: {
+  resolver: Resolver
+  spool: Spool
+  index: LeafIndex
+  blocks: LocalBlocks
+  store: LocalStore | undefined
+  blockSources: readonly BlockSource[]
+  scores: Scores
+  /** Whether others may have this NAR once it is here. */
+  shareable(info: VerifiedNarInfo): boolean
+  badRoot(info: VerifiedNarInfo, way: Way): void
+  clock: () => number
+  log: Log
+}): Transfers {
+  const { resolver, spool, index, blocks, store, blockSources, scores, clock, log } = deps
+  const running = new Map<NarHash, RunningTransfer>()
+  const adopting = new Map<NarHash, Promise<void>>()
+  const ended = createProgress()
+
+  /** Waits for its turn when too many NARs are on their way. */
+  async function begin(info: VerifiedNarInfo, { signal }: CallOptions): Promise<RunningTransfer> {
+    while (!running.has(info.narHash) && running.size >= TRANSFERS_MAX_COUNT) await ended.wait(signal)
+    return start(info)
+  }
+
+  function start(info: VerifiedNarInfo): RunningTransfer {
+    const known = running.get(info.narHash)
+    if (known !== undefined) return known
+    const transfer = startTransfer(info, {
+      createFile: () => spool.create(info),
+      ways: (options) => findWays(info, { resolver, scores, blockSources }, options),
+      blockSources,
+      scores,
+      finished: (plan) => index.put(plan, { shared: deps.shareable(info), inSpool: true }),
+      badRoot: (way) => deps.badRoot(info, way),
+      clock,
+      log,
+    })
+    running.set(info.narHash, transfer)
+    const end = (): void => {
+      running.delete(info.narHash)
+      ended.notify()
+    }
+    transfer.done.then(end, end)
+    return transfer
+  }
+
+  /**
+   * Bytes that are here and not in the index: a path of the local store that nobody asked for yet, a spool file whose
+   * row a crash cost. Hashed once, read again for each who asks, never copied (P5).
+   */
+  async function adopt(info: VerifiedNarInfo): Promise<void> {
+    const inSpool = spool.has(info.narHash)
+    const path = store?.pathInfo(hashPartOf(info.storePath))
+    const inStore = path?.narHash === info.narHash
+    if (!inSpool && !inStore) return
+    // Whoever asked may go; the others, and the next, still want it.
+    const options = { signal: AbortSignal.any([]) }
+    try {
+      const planner = createPlanner()
+      const bytes = inSpool
+        ? spool.read(info.narHash, { start: 0, end: info.narSize }, options)
+        : store?.readNar(info.storePath, undefined, options)
+      for await (const chunk of bytes ?? []) planner.update(chunk)
+      const plan = planner.finish()
+      if (plan.narHash !== info.narHash) throw new Error(`its bytes hash to ${plan.narHash}`)
+      const storePath = inStore ? { storePath: info.storePath } : {}
+      index.put(plan, { shared: deps.shareable(info), inSpool, ...storePath })
+    } catch (error) {
+      await forget(info, error)
+    }
+  }
+
+  function adoptOnce(info: VerifiedNarInfo): Promise<void> {
+    let flight = adopting.get(info.narHash)
+    if (flight === undefined) {
+      flight = adopt(info).finally(() => adopting.delete(info.narHash))
+      adopting.set(info.narHash, flight)
+    }
+    return flight
+  }
+
+  /** Undefined when it is not here, or its first leaf cannot be read. */
+  async function local(
+    info: VerifiedNarInfo,
+    range: ByteRange,
+    options: CallOptions,
+  ): Promise<Transfer | undefined> {
+    if (index.nar(info.narHash) === undefined) await abandonable(adoptOnce(info), options.signal)
+    const nar = index.nar(info.narHash)
+    if (nar === undefined) return undefined
+    const read = (wanted: ByteRange, inner: CallOptions): AsyncGenerator<Uint8Array, void, undefined> =>
+      readLocalNar({ root: nar.root, narSize: nar.narSize }, wanted, blocks, 'all', inner)
+    try {
+      for await (const _ of read({ start: range.start, end: Math.min(range.start + 1, range.end) }, options))
+        break
+    } catch (error) {
+      if (!(error instanceof BlockUnavailableError)) throw error
+      await forget(info, error)
+      return undefined
+    }
+    return {
+      narSize: nar.narSize,
+      verifiedTo: nar.narSize,
+      done: Promise.resolve(),
+      async *read(wanted, inner) {
+        let at = wanted.start
+        try {
+          for await (const bytes of read(wanted, inner)) {
+            at += bytes.length
+            yield bytes
+          }
+        } catch (error) {
+          if (!(error instanceof BlockUnavailableError)) throw error
+          // Collected or rotten under us: the network goes on from the byte where the disk stopped (P3).
+          await forget(info, error)
+          yield* (await begin(info, inner)).read({ start: at, end: wanted.end }, inner)
+        }
+      },
+    }
+  }
+
+  async function forget(info: VerifiedNarInfo, error: unknown): Promise<void> {
+    const reason = error instanceof Error ? error.message : String(error)
+    log.warn({ path: info.storePath }, `a NAR that was here is not served any more: ${reason}`)
+    index.drop(info.narHash)
+    await spool.remove(info.narHash)
+  }
+
+  return {
+    async open(info, wanted, options) {
+      const range = wanted ?? { start: 0, end: info.narSize }
+      const here = await local(info, range, options)
+      if (here !== undefined) return here
+      const deadline = AbortSignal.timeout(NAR_FIRST_BYTE_DEADLINE_MS)
+      const signal = AbortSignal.any([options.signal, deadline])
+      try {
+        const transfer = await begin(info, { signal })
+        await transfer.firstByte(range, { signal })
+        return transfer
+      } catch (error) {
+        if (error instanceof NoSourceError || options.signal.aborted) throw error
+        const reason = deadline.aborted
+          ? `no verified byte within ${NAR_FIRST_BYTE_DEADLINE_MS} ms`
+          : error instanceof Error
+            ? error.message
+            : String(error)
+        throw new NoSourceError(`NAR ${info.narHash} of ${info.storePath}: ${reason}`, { cause: error })
+      }
+    },
+
+    async fetch(info, options) {
+      if ((await local(info, { start: 0, end: info.narSize }, options)) !== undefined) return
+      await (await begin(info, options)).whole(options)
+    },
+
+    running: () => running.size,
+  }
+}

@@ -1,0 +1,154 @@
+import type { Libp2p, PeerId } from '@libp2p/interface'
+import type { CID } from 'multiformats/cid'
+import { decodeCid } from '../dag/cid.ts'
+import { BITSWAP_MESSAGE_DEADLINE_MS, BITSWAP_PEER_WANTS_COUNT, BITSWAP_SENDING_COUNT } from '../limits.ts'
+import type { Log } from '../log.ts'
+import type { Presence } from './bitswap-message.ts'
+import { encodeBlockHead, encodePresences } from './bitswap-message.ts'
+import type { Wantlist } from './bitswap-wire.ts'
+import type { SharedBlocks } from './blockstore.ts'
+import type { PeerStream } from './peer-stream.ts'
+import { createPeerStream } from './peer-stream.ts'
+
+/** The answering half of bitswap. One block of a peer's wants is in memory at a time, and BITSWAP_SENDING_COUNT over all peers. */
+export interface Ledger {
+  receive(peer: PeerId, wantlist: Wantlist): void
+  disconnected(peer: PeerId): void
+  close(): void
+}
+
+interface PeerWant {
+  /** As the peer wrote it. */
+  readonly cidBytes: Uint8Array
+  /** Absent when it is none that we could have a block for. */
+  readonly cid: CID | undefined
+  readonly presenceOnly: boolean
+  readonly sendDontHave: boolean
+}
+
+interface PeerState {
+  readonly stream: PeerStream
+  /** By the bytes of the CID, in the order in which they came. */
+  readonly wants: Map<string, PeerWant>
+  /** Owned by `pump`: one writer a peer. */
+  pumping: boolean
+}
+
+export function createLedger(deps: { libp2p: Libp2p; blocks: SharedBlocks; log: Log }): Ledger {
+  const { libp2p, blocks, log } = deps
+  const peers = new Map<string, PeerState>()
+  const slots = createSlots(BITSWAP_SENDING_COUNT)
+
+  /** Answers presences up to the first want for a block that we have, and returns that want. */
+  const takeNext = (state: PeerState, presences: Presence[]): (PeerWant & { cid: CID }) | undefined => {
+    for (const [key, want] of state.wants) {
+      state.wants.delete(key)
+      const { cid } = want
+      const have = cid !== undefined && blocks.has(cid)
+      if (have && !want.presenceOnly) return { ...want, cid }
+      if (have || want.sendDontHave) presences.push({ cid: want.cidBytes, have })
+    }
+    return undefined
+  }
+
+  const pump = async (state: PeerState): Promise<void> => {
+    while (state.wants.size > 0) {
+      const presences: Presence[] = []
+      const want = takeNext(state, presences)
+      if (presences.length > 0) await state.stream.send([encodePresences(presences)])
+      if (want === undefined) continue
+      await slots.take()
+      try {
+        const block = await blocks.read(want.cid, {
+          signal: AbortSignal.timeout(BITSWAP_MESSAGE_DEADLINE_MS),
+        })
+        if (block !== undefined) {
+          await state.stream.send([encodeBlockHead(want.cid, block.byteLength), block])
+        } else if (want.sendDontHave) {
+          await state.stream.send([encodePresences([{ cid: want.cidBytes, have: false }])])
+        }
+      } finally {
+        slots.release()
+      }
+    }
+  }
+
+  return {
+    receive(peer, wantlist) {
+      const name = peer.toString()
+      let state = peers.get(name)
+      if (state === undefined) {
+        state = { stream: createPeerStream(libp2p, () => peer), wants: new Map(), pumping: false }
+        peers.set(name, state)
+      }
+      if (wantlist.full === true) state.wants.clear()
+      for (const { cid: cidBytes, cancel, wantType, sendDontHave } of wantlist.entries) {
+        const key = Buffer.from(cidBytes).toString('latin1')
+        if (cancel === true) {
+          state.wants.delete(key)
+        } else if (state.wants.size < BITSWAP_PEER_WANTS_COUNT || state.wants.has(key)) {
+          state.wants.set(key, {
+            cidBytes,
+            cid: servable(cidBytes),
+            // A want for the block is never turned back into one for its presence.
+            presenceOnly: wantType === 'WantHave' && state.wants.get(key)?.presenceOnly !== false,
+            sendDontHave: sendDontHave === true,
+          })
+        }
+      }
+      if (state.pumping) return
+      state.pumping = true
+      const pumped = state
+      pump(pumped)
+        .catch((error: unknown) => {
+          // It will ask again when it still wants them; keeping them would only repeat the failure.
+          pumped.wants.clear()
+          log.debug({ peer: name, error: String(error) }, 'a peer did not take the blocks it asked for')
+        })
+        .finally(() => {
+          pumped.pumping = false
+        })
+    },
+
+    disconnected(peer) {
+      const state = peers.get(peer.toString())
+      if (state === undefined) return
+      peers.delete(peer.toString())
+      state.wants.clear()
+      state.stream.close()
+    },
+
+    close() {
+      for (const state of peers.values()) {
+        state.wants.clear()
+        state.stream.close()
+      }
+      peers.clear()
+    },
+  }
+}
+
+function servable(bytes: Uint8Array): CID | undefined {
+  try {
+    return decodeCid(bytes)
+  } catch {
+    return undefined
+  }
+}
+
+/** A counting semaphore, first come, first served. */
+function createSlots(count: number): { take(): Promise<void>; release(): void } {
+  let free = count
+  const waiting: (() => void)[] = []
+  return {
+    async take() {
+      if (free > 0) free--
+      else await new Promise<void>((resolve) => waiting.push(resolve))
+    },
+    release() {
+      const next = waiting.shift()
+      if (next === undefined) free++
+      else next()
+    },
+  }
+}

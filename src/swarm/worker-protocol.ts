@@ -1,0 +1,48 @@
+/**
+ * What the main thread and the worker thread of the swarm node say to each other: two closed unions. Block bytes cross
+ * as transferred ArrayBuffers, never as copies; after the transfer the sender must not touch them.
+ */
+
+/** Why a block did not come, in the words of `source.ts`: SourceMissError, SourceFaultError, SourceLieError. */
+export type FailureKind = 'miss' | 'fault' | 'lie'
+
+/** `workerData` of the worker. Paths only: it opens its own read-only handles. */
+export interface WorkerConfig {
+  /** Private key of the node, created when it is not there. */
+  readonly keyFile: string
+  /** Multiaddrs to listen on; none: it only dials. */
+  readonly listen: readonly string[]
+  /** What other peers may have from us; absent: nothing, every want is answered "don't have". */
+  readonly serve?: ServeConfig
+}
+
+export interface ServeConfig {
+  readonly stateDb: string
+  readonly spoolDir: string
+  readonly store?: { readonly storeDir: string; readonly root?: string; readonly stateDir?: string }
+}
+
+export type ToWorker =
+  | {
+      readonly type: 'fetch'
+      /** Correlates the one answer, `block` or `failure`. Never used twice in the life of a worker. */
+      readonly id: number
+      /** Multiaddr that ends in `/p2p/<peer id>`. */
+      readonly peer: string
+      readonly cid: Uint8Array
+      readonly maxBytes: number
+    }
+  /** Frees the want; no answer follows, and one that is already under way is dropped. */
+  | { readonly type: 'cancel'; readonly id: number }
+  | { readonly type: 'stop' }
+
+export type FromWorker =
+  | { readonly type: 'ready'; readonly peerId: string; readonly addrs: readonly string[] }
+  | { readonly type: 'block'; readonly id: number; readonly bytes: Uint8Array }
+  | { readonly type: 'failure'; readonly id: number; readonly kind: FailureKind; readonly message: string }
+  | {
+      readonly type: 'log'
+      readonly level: 'debug' | 'info' | 'warn' | 'error'
+      readonly fields: object
+      readonly message: string
+    }

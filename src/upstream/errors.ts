@@ -1,0 +1,20 @@
+/** Compressed bytes that are no such stream, or hold more than they may. */
+export class CompressedDataError extends Error {
+  override readonly name = 'CompressedDataError'
+  /** The bytes are fine as far as they go, and stop too early: a cut transfer looks like this. */
+  readonly truncated: boolean
+  constructor(message: string, options: ErrorOptions & { truncated?: boolean } = {}) {
+    super(message, options)
+    this.truncated = options.truncated ?? false
+  }
+}
+
+/** This address is no binary cache for our store: nothing is asked of it until its nix-cache-info says otherwise. */
+export class UpstreamUnfitError extends Error {
+  override readonly name = 'UpstreamUnfitError'
+}
+
+/** Nothing on this machine decodes the compression: our trouble, not the source's. */
+export class DecoderMissingError extends Error {
+  override readonly name = 'DecoderMissingError'
+}

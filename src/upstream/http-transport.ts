@@ -1,0 +1,128 @@
+import type { LookupFunction } from 'node:net'
+import { Agent, request, type Dispatcher } from 'undici'
+import { UPSTREAM_MAX_CONNECTIONS, UPSTREAM_MAX_REDIRECTS } from '../limits.ts'
+import { SourceFaultError, SourceLieError, type SourceId } from '../source.ts'
+import { checkLiteral, isPrivateHost, publicLookup, redirectTarget, RedirectError } from './redirect.ts'
+import type { Transport, TransportBody, TransportOptions } from './transport.ts'
+
+/** What Nix, too, takes for "not there": some caches answer 403 for what they do not have (nix-protocol A7). */
+const MISSES = new Set([401, 403, 404, 410])
+const REDIRECTS = new Set([301, 302, 303, 307, 308])
+/** An error page up to this is read away to keep the connection. */
+const DUMPED_BYTES = 65_536
+
+/** A binary cache at an http or https URL. `base` ends with a slash. */
+export function createHttpTransport(base: URL, id: SourceId): Transport {
+  const own = { small: createAgent(), bulk: createAgent() }
+  let guarded: Agent | undefined
+  let isPrivate: Promise<boolean> | undefined
+
+  /** For hosts that a redirect named. */
+  async function foreign(url: URL, { size, signal }: TransportOptions): Promise<Dispatcher> {
+    isPrivate ??= isPrivateHost(base)
+    if (await abortable(isPrivate, signal)) return own[size]
+    checkLiteral(url)
+    guarded ??= createAgent({ lookup: publicLookup() })
+    return guarded
+  }
+
+  async function get(first: URL, options: TransportOptions): Promise<TransportBody | undefined> {
+    const { signal, size, from = 0 } = options
+    const headers: Record<string, string> = { 'accept-encoding': 'identity', 'user-agent': 'narswarm' }
+    if (from > 0) headers['range'] = `bytes=${from}-`
+    let url = first
+    let dispatcher: Dispatcher = own[size]
+    for (let hops = 0; ; hops++) {
+      const response = await request(url, { dispatcher, signal, headers })
+      // Destroyed early, the body emits an error that nobody waits for any more.
+      response.body.on('error', () => {})
+      const { statusCode } = response
+      if (statusCode === 200 || (statusCode === 206 && from > 0)) return body(url, response, from)
+      await response.body.dump({ limit: DUMPED_BYTES, signal })
+      if (MISSES.has(statusCode)) return undefined
+      if (!REDIRECTS.has(statusCode)) throw unexpected(url, response)
+      if (hops === UPSTREAM_MAX_REDIRECTS) {
+        throw new RedirectError(`more than ${UPSTREAM_MAX_REDIRECTS} redirects from ${first.href}`)
+      }
+      const location = response.headers['location']
+      if (typeof location !== 'string') throw new RedirectError(`status ${statusCode} without one Location`)
+      const target = redirectTarget(base, url, location)
+      dispatcher = target.sameHost ? own[size] : await foreign(target.url, options)
+      url = target.url
+    }
+  }
+
+  function body(url: URL, response: Dispatcher.ResponseData, from: number): TransportBody {
+    const encoding = response.headers['content-encoding']
+    try {
+      if (encoding !== undefined && encoding !== 'identity') {
+        throw new SourceLieError(
+          id,
+          `${shown(url)}: expected no Content-Encoding, got ${JSON.stringify(encoding).slice(0, 80)}`,
+        )
+      }
+      if (response.statusCode === 206) checkContentRange(url, response.headers['content-range'], from)
+    } catch (error) {
+      response.body.destroy()
+      throw error
+    }
+    return { offset: response.statusCode === 206 ? from : 0, chunks: chunksOf(response.body) }
+  }
+
+  function checkContentRange(url: URL, header: string | string[] | undefined, from: number): void {
+    const range =
+      typeof header === 'string'
+        ? /^bytes ([0-9]{1,15})-[0-9]{1,15}\/(?:[0-9]{1,15}|\*)$/i.exec(header)
+        : null
+    if (range === null || Number(range[1]) !== from) {
+      throw new SourceLieError(
+        id,
+        `${shown(url)}: expected a Content-Range from ${from}, got ${JSON.stringify(header)?.slice(0, 80)}`,
+      )
+    }
+  }
+
+  function unexpected(url: URL, response: Dispatcher.ResponseData): SourceFaultError {
+    const retryAfter = response.headers['retry-after']
+    const later =
+      typeof retryAfter === 'string' ? `, Retry-After ${JSON.stringify(retryAfter.slice(0, 40))}` : ''
+    return new SourceFaultError(id, `${shown(url)}: expected status 200, got ${response.statusCode}${later}`)
+  }
+
+  return {
+    get,
+    async close() {
+      await Promise.all([own.small.destroy(), own.bulk.destroy(), guarded?.destroy()])
+    },
+  }
+}
+
+async function* chunksOf(body: Dispatcher.ResponseData['body']): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of body) yield chunk as Buffer
+  } finally {
+    body.destroy()
+  }
+}
+
+/** HTTP/1.1 alone: a GOAWAY of HTTP/2 can make a cut body look whole (security G10). */
+function createAgent(connect: { lookup?: LookupFunction } = {}): Agent {
+  return new Agent({ connections: UPSTREAM_MAX_CONNECTIONS, pipelining: 1, allowH2: false, connect })
+}
+
+/** Without the query: that of a redirect may be a signed permission. */
+function shown(url: URL): string {
+  return url.origin + url.pathname
+}
+
+async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const onAbort = (): void => reject(signal.reason as Error)
+  if (signal.aborted) onAbort()
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}

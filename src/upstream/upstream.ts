@@ -1,0 +1,218 @@
+import { parseCid } from '../dag/cid.ts'
+import {
+  CACHE_INFO_MAX_BYTES,
+  NARINFO_MAX_BYTES,
+  UPSTREAM_FIRST_BYTE_DEADLINE_MS,
+  UPSTREAM_NARINFO_DEADLINE_MS,
+  UPSTREAM_STALL_MS,
+} from '../limits.ts'
+import type { Log } from '../log.ts'
+import { CacheInfoError, parseCacheInfo } from '../nix/cache-info.ts'
+import { NarInfoError, parseNarInfo, type NarInfo } from '../nix/narinfo.ts'
+import { hashPartOf, type HashPart } from '../nix/store-path.ts'
+import {
+  COST,
+  SourceLieError,
+  type CallOptions,
+  type NarInfoCandidate,
+  type NarInfoSource,
+  type SourceId,
+} from '../source.ts'
+import { UpstreamUnfitError } from './errors.ts'
+import { createFileTransport } from './file-transport.ts'
+import { createHttpTransport } from './http-transport.ts'
+import { createNarStream } from './nar-stream.ts'
+import { narUrl } from './nar-url.ts'
+import { sourceError } from './source-error.ts'
+import type { Transport } from './transport.ts'
+import { createWatch } from './watch.ts'
+
+export interface UpstreamConfig {
+  /** http, https or file; with or without a final slash, without query or credentials. */
+  url: URL
+  storeDir: string
+  /** Shorter ones for tests. */
+  deadlines?: Partial<UpstreamDeadlines>
+}
+
+export interface UpstreamDeadlines {
+  /** The whole of a narinfo or nix-cache-info. */
+  narInfoMs: number
+  /** From asking for a NAR to its first byte. */
+  firstByteMs: number
+  /** Between two chunks of it. */
+  stallMs: number
+}
+
+/** What a cache says of itself. */
+export interface UpstreamInfo {
+  /** Lower is preferred. */
+  priority: number
+  wantMassQuery: boolean
+}
+
+/** A binary cache that somebody else runs, at a URL or in a folder. */
+export interface Upstream extends NarInfoSource {
+  /** Ends with a slash. */
+  readonly url: URL
+  /**
+   * Reads nix-cache-info. While its last answer was unfit, every `lookup` is a miss.
+   * @throws UpstreamUnfitError when it is no cache for our store, SourceFaultError when it did not answer
+   */
+  cacheInfo(options: CallOptions): Promise<UpstreamInfo>
+  /** What there is, for publishing all of it; only of a folder. */
+  hashParts?(): AsyncIterable<HashPart>
+  close(): Promise<void>
+}
+
+/** Behind those that say one; Nix itself counts 0 then, before all others (nix-protocol A2). */
+const DEFAULT_PRIORITY = 100
+
+const DEADLINES: UpstreamDeadlines = {
+  narInfoMs: UPSTREAM_NARINFO_DEADLINE_MS,
+  firstByteMs: UPSTREAM_FIRST_BYTE_DEADLINE_MS,
+  stallMs: UPSTREAM_STALL_MS,
+}
+
+/** @throws RangeError when the URL is of no kind we read */
+export function createUpstream(config: UpstreamConfig, deps: { log: Log }): Upstream {
+  const { storeDir } = config
+  const { log } = deps
+  const deadlines = { ...DEADLINES, ...config.deadlines }
+  const url = baseUrl(config.url)
+  const id: SourceId = `upstream:${url.href.replace(/\/$/, '')}`
+  const transport = createTransport(url, id)
+  let unfit = false
+
+  /** A whole small file as text; `undefined` when it is not there. */
+  async function read(name: string, maxBytes: number, options: CallOptions): Promise<string | undefined> {
+    const file = new URL(name, url)
+    const watch = createWatch(id, file, deadlines.narInfoMs, options)
+    try {
+      const body = await transport.get(file, { signal: watch.signal, size: 'small' })
+      return body === undefined ? undefined : decode(await collect(body.chunks, file, maxBytes), file)
+    } catch (error) {
+      const reason = watch.reason(error)
+      throw options.signal.aborted ? reason : sourceError(id, file, reason)
+    } finally {
+      watch.stop()
+    }
+  }
+
+  async function collect(chunks: AsyncIterable<Uint8Array>, file: URL, maxBytes: number): Promise<Buffer> {
+    const parts: Uint8Array[] = []
+    let bytes = 0
+    for await (const chunk of chunks) {
+      bytes += chunk.length
+      if (bytes > maxBytes) throw new SourceLieError(id, `${file.href}: more than ${maxBytes} bytes`)
+      parts.push(chunk)
+    }
+    return Buffer.concat(parts)
+  }
+
+  function decode(bytes: Buffer, file: URL): string {
+    try {
+      return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+    } catch (cause) {
+      throw new SourceLieError(id, `${file.href}: expected UTF-8 text`, { cause })
+    }
+  }
+
+  function candidate(text: string, hashPart: HashPart): NarInfoCandidate {
+    const lie = (message: string, cause?: unknown): SourceLieError =>
+      new SourceLieError(id, `${hashPart}.narinfo: ${message}`, { cause })
+    let info: NarInfo
+    let narFile: URL
+    try {
+      info = parseNarInfo(text, storeDir)
+      narFile = narUrl(url, info.url)
+    } catch (error) {
+      if (error instanceof NarInfoError || error instanceof RangeError) throw lie(error.message, error)
+      throw error
+    }
+    if (hashPartOf(info.storePath) !== hashPart) {
+      throw lie(`expected a store path with the hash part ${hashPart}, got ${info.storePath}`)
+    }
+    const { compression } = info
+    const { firstByteMs, stallMs } = deadlines
+    const stream = createNarStream(transport, { id, url: narFile, compression, firstByteMs, stallMs })
+    const found: NarInfoCandidate = { info, from: id, stream }
+    const cid = info.cid === undefined ? undefined : cidOf(info.cid, hashPart)
+    if (cid !== undefined) found.cid = cid
+    return found
+  }
+
+  /** One that we cannot use is no reason to refuse the narinfo: nobody signed that line. */
+  function cidOf(text: string, hashPart: HashPart): NarInfoCandidate['cid'] {
+    try {
+      return parseCid(text)
+    } catch (error) {
+      log.debug({ source: id, hashPart, error }, 'ignoring the CID line of a narinfo')
+      return undefined
+    }
+  }
+
+  const upstream: Upstream = {
+    id,
+    cost: COST.upstream,
+    url,
+    async lookup(hashPart, options) {
+      if (unfit) return undefined
+      const text = await read(`${hashPart}.narinfo`, NARINFO_MAX_BYTES, options)
+      return text === undefined ? undefined : candidate(text, hashPart)
+    },
+    async cacheInfo(options) {
+      try {
+        const info = judge(await read('nix-cache-info', CACHE_INFO_MAX_BYTES, options))
+        unfit = false
+        return info
+      } catch (error) {
+        const reason =
+          error instanceof SourceLieError || error instanceof CacheInfoError
+            ? new UpstreamUnfitError(`${url.href} is not used: ${error.message}`, { cause: error })
+            : error
+        if (reason instanceof UpstreamUnfitError) unfit = true
+        throw reason
+      }
+    },
+    close: () => transport.close(),
+  }
+  if (transport.list !== undefined) upstream.hashParts = transport.list.bind(transport)
+  return upstream
+
+  function judge(text: string | undefined): UpstreamInfo {
+    if (text === undefined) {
+      throw new UpstreamUnfitError(
+        `${url.href} is not used: it has no nix-cache-info, so it is no binary cache`,
+      )
+    }
+    const { storeDir: theirs = storeDir, wantMassQuery, priority = DEFAULT_PRIORITY } = parseCacheInfo(text)
+    if (theirs !== storeDir) {
+      throw new UpstreamUnfitError(
+        `${url.href} is not used: it is for the store ${JSON.stringify(theirs.slice(0, 80))}, and ours is ${storeDir}`,
+      )
+    }
+    return { priority, wantMassQuery }
+  }
+}
+
+function baseUrl(given: URL): URL {
+  const url = new URL(given)
+  if (url.search !== '' || url.hash !== '' || url.username !== '' || url.password !== '') {
+    throw new RangeError(`upstream ${url.host}: expected a URL without query, fragment and credentials`)
+  }
+  if (!url.pathname.endsWith('/')) url.pathname += '/'
+  return url
+}
+
+function createTransport(url: URL, id: SourceId): Transport {
+  switch (url.protocol) {
+    case 'http:':
+    case 'https:':
+      return createHttpTransport(url, id)
+    case 'file:':
+      return createFileTransport(url, id)
+    default:
+      throw new RangeError(`upstream: expected http, https or file, got ${JSON.stringify(url.protocol)}`)
+  }
+}

@@ -1,0 +1,47 @@
+import { SourceFaultError, type CallOptions, type SourceId } from '../source.ts'
+
+export interface Watch {
+  /** Aborts with the caller's signal and when the time is up. */
+  readonly signal: AbortSignal
+  /** Gives the chunks on, and the time between two of them `stallMs`. */
+  chunks(source: AsyncIterable<Uint8Array>, stallMs: number): AsyncGenerator<Uint8Array>
+  /** What to throw for what was caught: the caller's reason, ours, or a fault of the source. */
+  reason(error: unknown): unknown
+  /** Ends the request and its timer, whatever state they are in. */
+  stop(): void
+}
+
+/**
+ * A deadline on waiting for others, never on whoever reads: the timer runs only while a chunk is being waited for.
+ * The first one, with connecting and the headers, must be there after `firstMs`.
+ */
+export function createWatch(id: SourceId, url: URL, firstMs: number, options: CallOptions): Watch {
+  const own = new AbortController()
+  const signal = AbortSignal.any([options.signal, own.signal])
+  let timer: NodeJS.Timeout | undefined
+  const start = (ms: number, what: string): void => {
+    timer = setTimeout(() => {
+      own.abort(new SourceFaultError(id, `${url.href}: ${what} within ${ms} ms`))
+    }, ms)
+  }
+  start(firstMs, 'no answer')
+  return {
+    signal,
+    async *chunks(source, stallMs) {
+      for await (const chunk of source) {
+        clearTimeout(timer)
+        yield chunk
+        start(stallMs, 'no further byte')
+      }
+      clearTimeout(timer)
+    },
+    reason(error) {
+      const cut = [options.signal, own.signal].find(({ aborted }) => aborted)
+      return cut === undefined ? error : (cut.reason as unknown)
+    },
+    stop() {
+      clearTimeout(timer)
+      own.abort()
+    },
+  }
+}
