@@ -234,3 +234,4 @@ export const CONFIG_MAX_BYTES = 1 * MIB
 export const NIX_CONF_MAX_BYTES = 1 * MIB
 /** Files that include files that include files. */
 export const NIX_CONF_MAX_INCLUDES = 8
+export const NIX_CONF_MAX_FILES_COUNT = 100

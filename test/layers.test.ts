@@ -16,6 +16,7 @@ const LAYERS = [
   'swarm',
   'substitute',
   'publish',
+  'operations',
   'http',
   'cli',
 ]

@@ -3,6 +3,7 @@ import { Agent, request } from 'undici'
 import type { Dispatcher } from 'undici'
 import { ADMIN_ROUTES, failureBody } from '../http/admin-wire.ts'
 import { ADMIN_ANSWER_MAX_BYTES, ADMIN_LINE_MAX_BYTES } from '../limits.ts'
+import { quote } from '../nix/quote.ts'
 import { RequestError, VerificationError } from '../operations/operations.ts'
 import type { Operations, PublishEvent } from '../operations/operations.ts'
 import type { CallOptions } from '../source.ts'
@@ -156,15 +157,22 @@ async function* readBody(socketPath: string, body: Body, options: CallOptions): 
 }
 
 function parseLine(socketPath: string, line: string): PublishEvent {
-  const value = parseJson(socketPath, line) as PublishEvent | { readonly kind: 'error' }
-  if (value.kind === 'error') throw asThrownThere(value, 200)
-  return value
+  const value = parseJson(socketPath, line) as PublishEvent | { readonly kind: 'error' } | null
+  switch (value?.kind) {
+    case 'item':
+    case 'done':
+      return value
+    case 'error':
+      throw asThrownThere(value, 200)
+    default:
+      throw new RemoteError('fault', `${socketPath}: expected an event, got ${quote(line)}`)
+  }
 }
 
 function parseJson(socketPath: string, text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    throw new RemoteError('fault', `${socketPath}: expected JSON, got ${JSON.stringify(text.slice(0, 80))}`)
+    throw new RemoteError('fault', `${socketPath}: expected JSON, got ${quote(text)}`)
   }
 }

@@ -65,7 +65,7 @@ function settingsOf(config: Config): [string, Value][] {
     ['store_dir', config.storeDir],
     ['store_root', config.storeRoot],
     ['state_dir', config.stateDir],
-    ['upstreams', config.upstreams.map(withoutPassword)],
+    ['upstreams', config.upstreams.map(String)],
     ['cache.listen', formatHostPort(config.cache.listen)],
     ['cache.priority', config.cache.priority],
     ['cache.allowed_hosts', config.cache.allowedHosts],
@@ -74,17 +74,10 @@ function settingsOf(config: Config): [string, Value][] {
     ['trust.keys', config.trust.keys.map(formatPublicKey)],
     ['trust.threshold', config.trust.threshold],
     ['share.keys', config.share.keys.map(formatPublicKey)],
-    ['peers.urls', config.peers.urls.map(withoutPassword)],
+    ['peers.urls', config.peers.urls.map(String)],
     ['peers.addrs', config.peers.addrs],
-    ['feed', config.feeds.map((feed) => `${feed.name} from ${feed.sources.map(withoutPassword).join(', ')}`)],
+    ['feed', config.feeds.map((feed) => `${feed.name} from ${feed.sources.map(String).join(', ')}`)],
     ['log.level', config.log.level],
     ['log.format', config.log.format],
   ]
-}
-
-function withoutPassword(url: URL): string {
-  if (url.password === '') return url.href
-  const shown = new URL(url)
-  shown.password = '***'
-  return shown.href
 }

@@ -46,9 +46,7 @@ async function serve(context: CliContext, options: ServeOptions): Promise<void> 
       ...(logFormat === undefined ? {} : { format: logFormat }),
     },
   })
-  const log = deps.createLog(config)
-  for (const warning of config.warnings) log.warn({}, warning)
-  const node = await deps.openNode(config, { log })
+  const node = await deps.openNode(config, { log: deps.createLog(config) })
   try {
     signal.throwIfAborted()
     for (const line of introduction(await node.serve(), config)) output.result(line)

@@ -25,20 +25,23 @@ async function status(context: CliContext, options: ConfigOption & JsonOption): 
 
 function printStatus(output: Output, it: StatusDocument): void {
   const { spool, transfers, peer, swarm } = it
-  const facts: (readonly [string, string])[] = [
-    ['narswarm', `${it.narswarm}, profile ${it.profile}, since ${it.started}`],
-    ['cache', `${it.cache.url} (priority ${it.cache.priority})`],
-    ...(peer === undefined ? [] : [['peers, HTTP', peer.url] as const]),
-    ...(swarm?.addrs.map((addr) => ['peers, bitswap', addr] as const) ?? []),
-    ['trusts', listed(it.trusted_keys)],
-    ['shares', it.share_keys.length === 0 ? 'nothing' : `what is signed by ${listed(it.share_keys)}`],
-    ['upstreams', listed(it.upstreams)],
-    ['asks peers', listed(it.peers)],
-    ['spool', `${count(spool.nars, 'NAR')}, ${formatBytes(spool.bytes)}`],
-    ['transfers', String(transfers.running)],
+  const facts: [string, readonly string[]][] = [
+    ['narswarm', [`${it.narswarm}, profile ${it.profile}, since ${it.started}`]],
+    ['cache', [`${it.cache.url} (priority ${it.cache.priority})`]],
+    ['listens to peers', [...(peer === undefined ? [] : [peer.url]), ...(swarm?.addrs ?? [])]],
+    ['trusts', it.trusted_keys],
+    ['shares', it.profile === 'private' ? [] : it.share_keys.map((key) => `what is signed by ${key}`)],
+    ['asks upstreams', it.upstreams],
+    ['asks peers', it.peers],
+    ['spool', [`${count(spool.nars, 'NAR')}, ${formatBytes(spool.bytes)}`]],
+    ['transfers', [`${transfers.running} running`]],
   ]
   const width = Math.max(...facts.map(([name]) => name.length))
-  for (const [name, value] of facts) output.result(`${name.padEnd(width)}  ${value}`)
+  for (const [name, values] of facts) {
+    const [first = 'none', ...rest] = values
+    output.result(`${name.padEnd(width)}  ${first}`)
+    for (const value of rest) output.result(`${' '.repeat(width)}  ${value}`)
+  }
 
   if (it.sources.length > 0) output.result('')
   output.table(
@@ -61,8 +64,4 @@ function printStatus(output: Output, it: StatusDocument): void {
   )
   if (it.feeds.published.length + it.feeds.followed.length > 0) output.result('')
   printFeeds(output, it.feeds)
-}
-
-function listed(items: readonly string[]): string {
-  return items.length === 0 ? 'none' : items.join(', ')
 }

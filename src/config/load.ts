@@ -1,15 +1,17 @@
 /** From flags, environment, file, nix.conf and defaults to one `Config`. Reads files only through what it is given. */
 import { join } from 'node:path'
 import { parse as parseToml, TomlError } from 'smol-toml'
-import { parsePublicKey } from '../nix/key.ts'
-import type { PublicKey } from '../nix/key.ts'
-import { formatHostPort, parseHostPort } from './address.ts'
+import type { z } from 'zod'
+import { parsePublicKey, trustedKeys } from '../nix/key.ts'
+import { isOurs, parseHostPort } from './address.ts'
 import type { Config, Origin } from './config.ts'
 import { ConfigError } from './errors.ts'
+import { keysOf, upstreamsOf } from './from-nix-conf.ts'
 import { readNixConf } from './nix-conf.ts'
 import type { ReadText } from './nix-conf.ts'
 import { configSchema, NIXOS_CACHE, NIXOS_KEY } from './schema.ts'
 import type { ConfigFile } from './schema.ts'
+import { lineOf, linesOf } from './toml-lines.ts'
 
 export interface ConfigInput {
   /** `--config`. */
@@ -44,17 +46,34 @@ export function loadConfig(input: ConfigInput): Config {
   const { name, text } = findFile(input)
   const tree = text === undefined ? {} : parseText(name, text)
   for (const path of leavesOf(tree)) origins.set(path, 'file')
+  /** Of values that are not from the file: where to look for them. */
+  const places = new Map<string, string>()
   for (const [variable, { path, list }] of Object.entries(ENVIRONMENT)) {
     const value = env[variable]
-    if (value === undefined) continue
+    // As good as unset: units and shells often leave it so.
+    if (value === undefined || value === '') continue
     setPath(tree, path, list === true ? value.split(/\s+/).filter(Boolean) : value)
     origins.set(path, 'environment')
+    places.set(path, variable)
   }
   for (const path of leavesOf(input.flags ?? {})) {
     setPath(tree, path, getPath(input.flags ?? {}, path))
     origins.set(path, 'flag')
+    places.set(path, 'command line')
   }
-  return complete(check(name, tree), origins, input, read)
+  const lines = linesOf(text ?? '')
+  const placeOf = (path: readonly string[]): string => {
+    const place = places.get(path.slice(0, 2).join('.')) ?? places.get(path[0] ?? '')
+    const line = lineOf(lines, path)
+    return place === undefined ? (line === undefined ? '' : ` (line ${line})`) : ` (${place})`
+  }
+  const file = check(name, tree, placeOf)
+  const config = complete(file, origins, input, read)
+  const problems = contradictions(config, origins).map(
+    ({ path, reason }) => `${path}: ${reason}${placeOf(path.split('.'))}`,
+  )
+  if (problems.length > 0) throw new ConfigError(name, problems)
+  return config
 }
 
 function findFile({ file, env, read }: ConfigInput): { name: string; text: string | undefined } {
@@ -84,14 +103,71 @@ function parseText(name: string, text: string): Record<string, unknown> {
   }
 }
 
-function check(name: string, tree: Record<string, unknown>): ConfigFile {
+function check(
+  name: string,
+  tree: Record<string, unknown>,
+  placeOf: (path: readonly string[]) => string,
+): ConfigFile {
   const result = configSchema.safeParse(tree)
   if (result.success) return result.data
-  const problems = result.error.issues.map((issue) => {
-    const path = issue.path.map(String).join('.')
-    return path === '' ? issue.message : `${path}: ${issue.message}`
+  const problems = result.error.issues.flatMap((issue) => {
+    const path = issue.path.map(String)
+    // One problem a key, with the key's own line.
+    if (issue.code === 'unrecognized_keys') {
+      return issue.keys.map((key) => `${[...path, key].join('.')}: unknown key${placeOf([...path, key])}`)
+    }
+    return [`${path.join('.')}: ${messageOf(issue, getPath(tree, path.join('.')))}${placeOf(path)}`]
   })
   throw new ConfigError(name, problems, { cause: result.error })
+}
+
+/** zod's own messages do not all say what came. Messages of ours do, where it may be said: it may be a secret. */
+function messageOf(issue: z.core.$ZodIssue, value: unknown): string {
+  const message = issue.message.replace(/^Invalid (?:input|option): /, '').replace(', received ', ', got ')
+  switch (issue.code) {
+    case 'invalid_type':
+      return value === undefined ? 'expected a value, there is none' : message
+    case 'invalid_value':
+    case 'too_small':
+    case 'too_big':
+      return `${message}, got ${JSON.stringify(value)?.slice(0, 80)}`
+    default:
+      return message
+  }
+}
+
+/** What is well-formed, value by value, and cannot work together. */
+function contradictions(
+  config: Config,
+  origins: ReadonlyMap<string, Origin>,
+): { path: string; reason: string }[] {
+  const problems: { path: string; reason: string }[] = []
+  for (const [index, url] of config.upstreams.entries()) {
+    if (!isOurs(url, config.cache.listen)) continue
+    problems.push({
+      path: `upstreams.${index}`,
+      reason: `${url.href} is our own cache.listen: we would ask ourselves`,
+    })
+  }
+  for (const path of ['trust', 'share'] as const) {
+    try {
+      trustedKeys(config[path].keys)
+    } catch (error) {
+      problems.push({ path: `${path}.keys`, reason: error instanceof Error ? error.message : String(error) })
+    }
+  }
+  const names = new Set(config.trust.keys.map((key) => key.name))
+  if (names.size < config.trust.threshold && origins.has('trust.threshold')) {
+    problems.push({
+      path: 'trust.threshold',
+      reason: `expected at most as many as there are trusted keys (${names.size}), got ${config.trust.threshold}`,
+    })
+  }
+  for (const [index, { name }] of config.feeds.entries()) {
+    if (config.feeds.findIndex((feed) => feed.name === name) === index) continue
+    problems.push({ path: `feed.${index}.name`, reason: `the feed ${JSON.stringify(name)} is there twice` })
+  }
+  return problems
 }
 
 function complete(
@@ -106,9 +182,12 @@ function complete(
   const listen = file.cache?.listen ?? parseHostPort('127.0.0.1:6277')
   const nixConf = readNixConf(read, env)
 
-  const upstreams =
-    file.upstreams ?? fromNixConf(nixConf.substituters, formatHostPort(listen), origins, warnings)
-  const trusted = file.trust?.keys ?? keysOfNixConf(nixConf.trustedPublicKeys, origins, warnings)
+  const warn = (text: string): void => void warnings.push(text)
+  const { substituters, trustedPublicKeys } = nixConf
+  if (file.upstreams === undefined && substituters !== undefined) origins.set('upstreams', 'nix.conf')
+  if (file.trust?.keys === undefined && trustedPublicKeys !== undefined) origins.set('trust.keys', 'nix.conf')
+  const upstreams = file.upstreams ?? upstreamsOf(substituters ?? [NIXOS_CACHE], listen, warn)
+  const trusted = file.trust?.keys ?? keysOf(trustedPublicKeys ?? [NIXOS_KEY], warn)
   const peer = file.peer?.listen ?? (sharing ? parseHostPort('0.0.0.0:6278') : undefined)
   if (peer !== undefined && !sharing) {
     warnings.push('peer.listen is set, but profile private shares nothing: there will be no peer listener')
@@ -143,56 +222,6 @@ function complete(
   }
 }
 
-/** Those that we can ask ourselves, without us. */
-function fromNixConf(
-  substituters: readonly string[] | undefined,
-  own: string,
-  origins: Map<string, Origin>,
-  warnings: string[],
-): URL[] {
-  const urls: URL[] = []
-  let ourselves = false
-  for (const text of substituters ?? [NIXOS_CACHE]) {
-    const url = URL.parse(text)
-    if (url !== null && [own, own.replace('127.0.0.1', 'localhost')].includes(url.host)) {
-      ourselves = true
-      continue
-    }
-    if (url === null || !['http:', 'https:', 'file:'].includes(url.protocol)) {
-      warnings.push(
-        `substituter ${text} of nix.conf is left to Nix: only http, https and file can be asked from here`,
-      )
-      continue
-    }
-    // ?priority= and ?trusted= are for Nix.
-    url.search = ''
-    urls.push(url)
-  }
-  // Who names us alone still wants packages from somewhere; who names nobody wants none.
-  if (urls.length === 0 && ourselves) return [new URL(NIXOS_CACHE)]
-  if (substituters !== undefined) origins.set('upstreams', 'nix.conf')
-  return urls
-}
-
-function keysOfNixConf(
-  texts: readonly string[] | undefined,
-  origins: Map<string, Origin>,
-  warnings: string[],
-): PublicKey[] {
-  const keys: PublicKey[] = []
-  for (const text of texts ?? [NIXOS_KEY]) {
-    try {
-      keys.push(parsePublicKey(text))
-    } catch (error) {
-      warnings.push(
-        `a trusted-public-key of nix.conf is left out: ${error instanceof Error ? error.message : String(error)}`,
-      )
-    }
-  }
-  if (texts !== undefined) origins.set('trust.keys', 'nix.conf')
-  return keys
-}
-
 function defaultStateDir(env: ConfigInput['env'], isRoot: boolean): string {
   const given = env['STATE_DIRECTORY']
   if (given !== undefined && given !== '') return given.split(':')[0] ?? given
@@ -209,7 +238,9 @@ function leavesOf(tree: Readonly<Record<string, unknown>>, prefix = ''): string[
 }
 
 function getPath(tree: Readonly<Record<string, unknown>>, path: string): unknown {
-  return path.split('.').reduce<unknown>((at, key) => (isTable(at) ? at[key] : undefined), tree)
+  return path.split('.').reduce<unknown>((at, key) => {
+    return Array.isArray(at) ? (at[Number(key)] as unknown) : isTable(at) ? at[key] : undefined
+  }, tree)
 }
 
 function setPath(tree: Record<string, unknown>, path: string, value: unknown): void {
@@ -218,9 +249,9 @@ function setPath(tree: Record<string, unknown>, path: string, value: unknown): v
     tree[first] = value
     return
   }
-  const inner = isTable(tree[first]) ? tree[first] : {}
-  tree[first] = inner
-  setPath(inner, rest.join('.'), value)
+  const inner = (tree[first] ??= {})
+  // A file that says `cache = 1` stays wrong, whatever else sets cache.listen.
+  if (isTable(inner)) setPath(inner, rest.join('.'), value)
 }
 
 function isTable(value: unknown): value is Record<string, unknown> {

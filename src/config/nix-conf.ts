@@ -4,7 +4,7 @@
  * `include` must be there and `!include` may.
  */
 import { dirname, join, resolve } from 'node:path'
-import { NIX_CONF_MAX_BYTES, NIX_CONF_MAX_INCLUDES } from '../limits.ts'
+import { NIX_CONF_MAX_BYTES, NIX_CONF_MAX_FILES_COUNT, NIX_CONF_MAX_INCLUDES } from '../limits.ts'
 import { NIXOS_CACHE, NIXOS_KEY } from './schema.ts'
 
 export interface NixConf {
@@ -53,7 +53,8 @@ export function readNixConf(read: ReadText, env: Readonly<Record<string, string 
   }
 
   const readFile = (path: string, depth: number): void => {
-    if (depth > NIX_CONF_MAX_INCLUDES) return
+    // Counted, not nested alone: a file that includes itself twice would be read 2^depth times.
+    if (depth > NIX_CONF_MAX_INCLUDES || files.length >= NIX_CONF_MAX_FILES_COUNT) return
     const text = read(path)
     if (text === undefined) return
     files.push(path)
@@ -71,12 +72,14 @@ export function readNixConf(read: ReadText, env: Readonly<Record<string, string 
   }
 }
 
+/** The most important first, as Nix's getUserConfigFiles has them; they are read in the other order. */
 function userFiles(env: Readonly<Record<string, string | undefined>>): string[] {
   const named = env['NIX_USER_CONF_FILES']
   if (named !== undefined) return named.split(':').filter(Boolean)
   const home = env['HOME']
-  const config = env['XDG_CONFIG_HOME'] ?? (home === undefined ? undefined : join(home, '.config'))
-  return config === undefined ? [] : [join(config, 'nix', 'nix.conf')]
+  const own = env['XDG_CONFIG_HOME'] ?? (home === undefined ? undefined : join(home, '.config'))
+  const shared = (env['XDG_CONFIG_DIRS'] ?? '/etc/xdg').split(':').filter(Boolean)
+  return [...(own === undefined ? [] : [own]), ...shared].map((folder) => join(folder, 'nix', 'nix.conf'))
 }
 
 function unique(words: readonly string[] | undefined): string[] | undefined {

@@ -2,9 +2,10 @@
  * The configuration file, field by field: this is its reference documentation too. Unknown keys are errors, so that a
  * typo cannot turn a wish into a default.
  */
+import { normalize } from 'node:path'
 import { z } from 'zod'
 import { parsePublicKey } from '../nix/key.ts'
-import { isLoopback, parseHostPort } from './address.ts'
+import { checkListenAddress, checkPeerAddress, isLoopback, parseHostPort } from './address.ts'
 
 /** A string that `parse` takes; its error is the message. */
 function parsed<T>(parse: (text: string) => T): z.ZodPipe<z.ZodString, z.ZodTransform<T, string>> {
@@ -18,16 +19,30 @@ function parsed<T>(parse: (text: string) => T): z.ZodPipe<z.ZodString, z.ZodTran
   })
 }
 
+/** Nothing in it may be a secret: URLs are logged and shown, and what is after a `?` is for Nix. */
 function url(...schemes: string[]): ReturnType<typeof parsed<URL>> {
   return parsed((text) => {
     const found = URL.parse(text)
     if (found === null || !schemes.includes(found.protocol.slice(0, -1))) {
       throw new RangeError(
-        `expected a URL of ${schemes.join(', ')}, got ${JSON.stringify(text.slice(0, 80))}`,
+        `expected a URL of ${schemes.join(', ')}, got ${JSON.stringify(withoutSecrets(text))}`,
       )
+    }
+    if (found.username !== '' || found.password !== '') {
+      throw new RangeError(`expected a URL without user name and password, got one for ${found.host}`)
+    }
+    if (found.search !== '' || found.hash !== '') {
+      throw new RangeError(`expected a URL without ? and #, got ${JSON.stringify(withoutSecrets(text))}`)
     }
     return found
   })
+}
+
+function withoutSecrets(url: string): string {
+  return url
+    .replace(/\/\/[^/]*@/, '//***@')
+    .replace(/\?.*/s, '?…')
+    .slice(0, 80)
 }
 
 const publicKey = parsed(parsePublicKey)
@@ -41,10 +56,18 @@ const loopbackPort = parsed((text) => {
   }
   return address
 })
-const peerAddress = z
+/** In one spelling: the store directory is a part of what is signed. */
+const folder = parsed((text) => {
+  if (!text.startsWith('/') || text !== normalize(text) || (text.length > 1 && text.endsWith('/'))) {
+    throw new RangeError(
+      `expected an absolute path without . and .. and a slash at its end, got ${JSON.stringify(text.slice(0, 80))}`,
+    )
+  }
+  return text
+})
+const host = z
   .string()
-  .regex(/^\/.+\/p2p\/[A-Za-z0-9]+$/, 'expected a multiaddr that ends in /p2p/<peer id>')
-const absolute = z.string().regex(/^\//, 'expected an absolute path')
+  .regex(/^(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?$/, 'expected host or host:port, in lower case')
 
 export const PROFILES = ['private', 'lan', 'pool', 'public'] as const
 export type Profile = (typeof PROFILES)[number]
@@ -54,11 +77,11 @@ export const configSchema = z.strictObject({
     .enum(PROFILES)
     .optional()
     .describe('What this machine shares, and with whom. `private` (the default): nothing, with nobody.'),
-  store_dir: absolute.optional().describe('The Nix store. Default: /nix/store.'),
-  store_root: absolute
+  store_dir: folder.optional().describe('The Nix store. Default: /nix/store.'),
+  store_root: folder
     .optional()
     .describe('Folder that the store is physically below, as with `nix --store ROOT`. Default: none.'),
-  state_dir: absolute
+  state_dir: folder
     .optional()
     .describe('Where narswarm keeps its state. Default: $STATE_DIRECTORY, else below $XDG_STATE_HOME.'),
   upstreams: z
@@ -75,26 +98,29 @@ export const configSchema = z.strictObject({
         .optional()
         .describe('Lower is asked first; cache.nixos.org says 40. Default: 30.'),
       allowed_hosts: z
-        .array(z.string())
+        .array(host)
         .optional()
         .describe('Further values of the Host header that are answered.'),
     })
-    .optional(),
+    .optional()
+    .describe('The binary cache for the Nix of this machine.'),
   peer: z
     .strictObject({
       listen: hostPort
         .optional()
         .describe('Where others find what is shared. Default: 0.0.0.0:6278, only in a profile that shares.'),
     })
-    .optional(),
+    .optional()
+    .describe('The HTTP listener for others: what is shared, as a binary cache and as an IPFS gateway.'),
   swarm: z
     .strictObject({
       listen: z
-        .array(z.string().startsWith('/', 'expected a multiaddr such as /ip4/0.0.0.0/tcp/6279'))
+        .array(parsed(checkListenAddress))
         .optional()
         .describe('libp2p addresses. Default: /ip4/0.0.0.0/tcp/6279, only in a profile that shares.'),
     })
-    .optional(),
+    .optional()
+    .describe('The libp2p listener for others.'),
   trust: z
     .strictObject({
       keys: z
@@ -105,7 +131,8 @@ export const configSchema = z.strictObject({
         ),
       threshold: z.int().min(1).max(16).optional().describe('How many of them must have signed. Default: 1.'),
     })
-    .optional(),
+    .optional()
+    .describe('Whose signatures count, before anything is passed on to Nix.'),
   share: z
     .strictObject({
       keys: z
@@ -113,7 +140,8 @@ export const configSchema = z.strictObject({
         .optional()
         .describe('Only paths signed by one of these are shared or published. Default: cache.nixos.org-1.'),
     })
-    .optional(),
+    .optional()
+    .describe('What others may have.'),
   peers: z
     .strictObject({
       urls: z
@@ -121,16 +149,26 @@ export const configSchema = z.strictObject({
         .optional()
         .describe('Peer listeners of other narswarms, or trustless gateways, to get blocks from.'),
       addrs: z
-        .array(peerAddress)
+        .array(parsed(checkPeerAddress))
         .optional()
         .describe('libp2p addresses of peers to get blocks from, each with /p2p/<peer id>.'),
     })
-    .optional(),
+    .optional()
+    .describe('Other machines to get bytes from. None of them is trusted.'),
   feed: z
     .array(
       z.strictObject({
-        name: z.string().describe('Name of the feed, such as narswarm.example.org/main.'),
-        root_key: z.string().describe("The feed's root key (vkey), as `narswarm feed create` printed it."),
+        name: z
+          .string()
+          .regex(/^[a-z0-9.-]+(?:\/[a-z0-9_-][a-z0-9._-]*)+$/, 'expected host/segment, in lower case')
+          .describe('Name of the feed, such as narswarm.example.org/main.'),
+        root_key: z
+          .string()
+          .regex(
+            /^[^\s+]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}$/,
+            'expected a vkey: <name>+<8 hex digits>+<base64>',
+          )
+          .describe("The feed's root key (vkey), as `narswarm feed create` printed it."),
         sources: z
           .array(url('http', 'https', 'file'))
           .min(1)
@@ -144,7 +182,8 @@ export const configSchema = z.strictObject({
       level: z.enum(['debug', 'info', 'warn', 'error']).optional().describe('Default: info.'),
       format: z.enum(['text', 'json']).optional().describe('Default: text.'),
     })
-    .optional(),
+    .optional()
+    .describe('The log, on stderr.'),
 })
 
 export type ConfigFile = z.output<typeof configSchema>

@@ -34,7 +34,7 @@ export interface CheckpointKeys {
   readonly quorum: number
 }
 
-export function formatCheckpoint({ origin, size, rootHash }: Checkpoint): string {
+function formatCheckpoint({ origin, size, rootHash }: Checkpoint): string {
   return `${origin}\n${size}\n${encodeBase64(rootHash)}\n`
 }
 

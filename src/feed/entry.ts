@@ -30,7 +30,7 @@ export interface MappingEntry extends SignedFields {
 }
 
 const REASONS = ['bad-cid', 'withdrawn', 'malicious', 'legal'] as const
-export type WithdrawalReason = (typeof REASONS)[number]
+type WithdrawalReason = (typeof REASONS)[number]
 
 /** Takes back what was said before about this NAR of this path; a later mapping puts it in force again. */
 export interface Withdrawal {
@@ -41,7 +41,7 @@ export interface Withdrawal {
 }
 
 /** Makes a change of keys visible in the log. */
-export interface RootChange {
+interface RootChange {
   readonly kind: 'root'
   readonly version: number
   /** SHA-256 of the root document's note. */
@@ -49,7 +49,7 @@ export interface RootChange {
 }
 
 /** A table of entries 0 to `size`, for those who do not want to read them all. */
-export interface Snapshot {
+interface Snapshot {
   readonly kind: 'snapshot'
   readonly cid: CID
   readonly size: number

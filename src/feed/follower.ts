@@ -21,7 +21,7 @@ import { openFirstRootDocument } from './root-document.ts'
 import { syncFeed, type FeedSyncResult, type FollowedFeed } from './sync.ts'
 import { formatVkey, parseVkey } from './vkey.ts'
 
-export type FeedState = Freshness | 'forked' | 'never-synced'
+type FeedState = Freshness | 'forked' | 'never-synced'
 
 export interface FollowConfig {
   name: string

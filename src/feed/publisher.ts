@@ -3,29 +3,28 @@ import { hash } from 'node:crypto'
 import { join } from 'node:path'
 import type { Log } from '../log.ts'
 import { encodeBase64 } from '../nix/base64.ts'
-import { hashPartOf, type HashPart } from '../nix/store-path.ts'
 import type { CallOptions } from '../source.ts'
 import { openCheckpoint, signCheckpoint, type SignedCheckpoint } from './checkpoint.ts'
 import { writeDurably, type WriteFile } from './durable-file.ts'
-import { EntryTooLargeError, formatEntry, parseEntry, type Entry } from './entry.ts'
-import { FeedKeyError, messageOf, PublisherStateError } from './errors.ts'
+import { EntryTooLargeError, formatEntry, type Entry } from './entry.ts'
+import { PublisherStateError } from './errors.ts'
 import { readFileIfAny } from './feed-files.ts'
 import { originOf, type FeedName } from './feed-name.ts'
 import { formatFeedPath } from './feed-path.ts'
-import { keyFilePath, readKeyFile, writeKeyFile } from './key-file.ts'
-import { loadLogFiles, type LogFiles } from './log-files.ts'
+import { keyFilePath, writeKeyFile } from './key-file.ts'
+import type { LogFiles } from './log-files.ts'
 import { leafHash } from './merkle.ts'
-import { parseNote } from './note.ts'
-import { parseRootDocument, signRootDocument, type RootDocument } from './root-document.ts'
-import { COSIGNER_KEY, formatVkey, generateFeedKey, LOG_KEY, type FeedSecretKey } from './vkey.ts'
-
-export interface FeedPlace {
-  readonly name: FeedName
-  /** The feed's files, as any static host can serve them. */
-  readonly dir: string
-  readonly keysDir: string
-  readonly storeDir: string
-}
+import {
+  readLog,
+  readOwnKey,
+  readOwnRoot,
+  shortLeaf,
+  subjectOf,
+  type FeedPlace,
+  type LogState,
+} from './publisher-state.ts'
+import { signRootDocument, type RootDocument } from './root-document.ts'
+import { COSIGNER_KEY, formatVkey, generateFeedKey, LOG_KEY } from './vkey.ts'
 
 export interface PublisherDeps {
   /** Milliseconds. */
@@ -56,7 +55,7 @@ export interface Publisher {
   status(): PublisherStatus
 }
 
-export interface AppendResult {
+interface AppendResult {
   appended: number
   skipped: number
   tooLarge: number
@@ -233,13 +232,6 @@ export async function openPublisher(place: FeedPlace, deps: PublisherDeps): Prom
   }
 }
 
-interface LogState {
-  head: SignedCheckpoint
-  files: LogFiles
-  /** Leaf hash of the newest entry about each store path, as latin1: half the memory of a buffer a path. */
-  latest: Map<HashPart, string>
-}
-
 async function appendOne(
   { files, latest }: LogState,
   entry: Entry,
@@ -257,86 +249,6 @@ async function appendOne(
   const leaf = await files.append(bytes)
   if (subject !== undefined) latest.set(subject, shortLeaf(leaf))
   return 'appended'
-}
-
-async function readLog(
-  place: FeedPlace,
-  doc: RootDocument,
-  checkpointPath: string,
-  writeFile: WriteFile,
-): Promise<LogState> {
-  try {
-    return await readCheckedLog(place, doc, checkpointPath, writeFile)
-  } catch (cause) {
-    if (cause instanceof PublisherStateError) throw cause
-    throw new PublisherStateError(`${place.dir}: ${messageOf(cause)}`, { cause })
-  }
-}
-
-async function readCheckedLog(
-  { dir, storeDir }: FeedPlace,
-  doc: RootDocument,
-  checkpointPath: string,
-  writeFile: WriteFile,
-): Promise<LogState> {
-  const bytes = await readFileIfAny(checkpointPath)
-  if (bytes === undefined) throw new PublisherStateError(`${checkpointPath} is missing`)
-  const head = openCheckpoint(bytes, doc)
-  const latest = new Map<HashPart, string>()
-  const files = await loadLogFiles({
-    dir,
-    epoch: doc.epoch,
-    size: head.size,
-    writeFile,
-    onEntry(entry, leaf) {
-      const subject = subjectOf(parseEntry(entry, storeDir))
-      if (subject !== undefined) latest.set(subject, shortLeaf(leaf))
-    },
-  })
-  const rootHash = encodeBase64(files.range.root())
-  if (rootHash !== encodeBase64(head.rootHash)) {
-    throw new PublisherStateError(
-      `${dir}: the ${head.size} entries have root ${rootHash}, the checkpoint says ${encodeBase64(head.rootHash)}`,
-    )
-  }
-  return { head, files, latest }
-}
-
-async function readOwnRoot({ name, dir }: FeedPlace): Promise<RootDocument> {
-  const path = join(dir, formatFeedPath({ kind: 'root', version: 1 }))
-  const bytes = await readFileIfAny(path)
-  if (bytes === undefined) throw new PublisherStateError(`${dir}: there is no feed (no ${path})`)
-  try {
-    const doc = parseRootDocument(parseNote(bytes).text)
-    if (doc.name !== name) throw new PublisherStateError(`expected feed ${name}, got ${doc.name}`)
-    return doc
-  } catch (cause) {
-    throw new PublisherStateError(`${path}: ${messageOf(cause)}`, { cause })
-  }
-}
-
-async function readOwnKey(
-  path: string,
-  storeDir: string,
-  doc: RootDocument,
-  purpose: 'log' | 'heartbeat',
-): Promise<FeedSecretKey> {
-  const key = await readKeyFile(path, storeDir)
-  const [expected, got] = [formatVkey(doc[purpose]), formatVkey(key.publicKey)]
-  if (expected !== got) {
-    throw new FeedKeyError(`key file ${path}: expected the ${purpose} key ${expected}, got ${got}`)
-  }
-  return key
-}
-
-/** What an entry is about, when it is about a store path. */
-function subjectOf(entry: Entry): HashPart | undefined {
-  if (entry.kind === 'mapping') return hashPartOf(entry.storePath)
-  return entry.kind === 'withdrawal' ? entry.hashPart : undefined
-}
-
-function shortLeaf(leaf: Uint8Array): string {
-  return Buffer.from(leaf.buffer, leaf.byteOffset, leaf.length).toString('latin1')
 }
 
 function seconds(clock: () => number): number {

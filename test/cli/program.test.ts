@@ -6,7 +6,7 @@ import { RequestError, VerificationError } from '../../src/operations/operations
 import { NarHashMismatchError } from '../../src/substitute/errors.ts'
 import { SourceFaultError } from '../../src/source.ts'
 
-test('usage errors are one line on stderr, and exit with 2', async (t) => {
+test('usage errors are told on stderr, and exit with 2', async (t) => {
   const stateDir = await tempDir(t)
   const cases: { argv: string[]; says: RegExp }[] = [
     { argv: [], says: /^Usage: narswarm/ },

@@ -4,7 +4,7 @@ let
   lib = import libPath;
   drv = import ../../nix/package.nix {
     inherit lib;
-    buildNpmPackage = lib.fix (_: f: lib.fix (final: f (final // { finalPackage = stub "narswarm"; })));
+    buildNpmPackage = f: lib.fix (final: f (final // { finalPackage = stub "narswarm"; }));
     importNpmLock = {
       __functor = _: args: args;
       npmConfigHook = stub "npm-config-hook";

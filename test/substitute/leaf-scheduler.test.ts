@@ -360,9 +360,9 @@ describe('leaf scheduler: the end', () => {
     const { links, blocks } = leaves(64)
     const first = links[0]?.cid.toString()
     const peers = ['a', 'b'].map((id) =>
-      peer(id, blocks, (_, { cid, signal }) => {
+      peer(id, blocks, (block, { cid, signal }) => {
         if (cid.toString() === first) throw new SourceMissError(id, 'no')
-        return silence(signal)
+        return sleep(30, block, { signal })
       }),
     )
     await assert.rejects(Array.fromAsync(scheduling(peers, links).run), BlockUnavailableError)

@@ -1,0 +1,42 @@
+/** One JSON line a figure: ours, the peer's of the same run, and what became of the bar. */
+export interface Figure {
+  readonly bench: string
+  readonly unit: 'MB/s' | 'MB'
+  readonly ours: number
+  /** What it is held against, in the same run. */
+  readonly peer?: string
+  readonly theirs?: number
+  /** A ratio to the peer that must be reached, or an absolute figure that must not be passed. */
+  readonly bar: { readonly atLeastRatio: number } | { readonly below: number }
+}
+
+/** @returns whether the bar was reached */
+export function report(figure: Figure): boolean {
+  const { ours, theirs, bar } = figure
+  const ratio = theirs === undefined ? undefined : ours / theirs
+  const passed = 'below' in bar ? ours < bar.below : (ratio ?? 0) >= bar.atLeastRatio
+  process.stdout.write(
+    `${JSON.stringify({
+      bench: figure.bench,
+      unit: figure.unit,
+      ours: round(ours),
+      ...(theirs === undefined ? {} : { peer: figure.peer, theirs: round(theirs), ratio: round(ratio ?? 0) }),
+      bar: 'below' in bar ? `< ${bar.below} ${figure.unit}` : `>= ${bar.atLeastRatio} x`,
+      passed,
+    })}\n`,
+  )
+  return passed
+}
+
+export function note(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
+}
+
+function round(value: number): number {
+  return Math.round(value * 100) / 100
+}

@@ -1,0 +1,414 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { parseSecretKey } from '../../src/nix/key.ts'
+import type { PublishEvent, PublishRequest } from '../../src/operations/operations.ts'
+import type { FeedsReport } from '../../src/operations/status.ts'
+import { haveNix } from '../kit/nix.ts'
+import { tempDir } from '../kit/temp.ts'
+import { CID, fakeOperations, NAR_HASH, serveAdmin, STATUS, STORE_PATH, world } from './kit.ts'
+
+const FEED = 'a.example/b'
+const EVENTS = [
+  { kind: 'item', path: 'aaa-lib', narSize: 120, outcome: 'published', cid: CID },
+  { kind: 'item', path: 'bbb-secret', narSize: 9, outcome: 'skipped', reason: 'no signature by a share key' },
+  { kind: 'item', path: 'ccc-app', narSize: 2_097_152, outcome: 'published', cid: CID },
+  { kind: 'done', feed: FEED, added: 2, size: 5 },
+] as unknown as PublishEvent[]
+
+function publishing(requests: PublishRequest[], events: readonly PublishEvent[] = EVENTS) {
+  return fakeOperations({
+    async *publish(request) {
+      await Promise.resolve()
+      requests.push(request)
+      yield* events
+    },
+  })
+}
+
+const FEEDS = {
+  published: [
+    {
+      name: FEED,
+      origin: 'narswarm/a.example/b/1',
+      size: 5,
+      rootHash: 'x',
+      signedAt: 1_767_225_600,
+      rootKeys: ['a.example/b/root+1234+key'],
+      rootVersion: 1,
+      expires: 1_900_000_000,
+      maxAgeSeconds: 172_800,
+    },
+  ],
+  followed: [
+    {
+      name: 'c.example/d',
+      rootKey: 'k',
+      state: 'fresh',
+      size: 12,
+      signedAt: 1_767_225_600,
+      problems: ['10.0.0.2: no answer'],
+    },
+    { name: 'new.example/x', rootKey: 'k', state: 'never-synced', size: 0, problems: [] },
+  ],
+} as unknown as FeedsReport
+
+test('status prints a table of what runs', async (t) => {
+  const stateDir = await tempDir(t)
+  await serveAdmin(
+    t,
+    join(stateDir, 'admin.sock'),
+    fakeOperations({ status: async () => ({ ...STATUS, feeds: FEEDS }) }),
+  )
+  const it = world({ stateDir })
+  assert.equal(await it.run('status'), 0)
+  assert.equal(
+    it.stdout(),
+    `narswarm          0.0.0-test, profile pool, since 2026-01-02T03:04:05Z
+cache             http://127.0.0.1:6277 (priority 30)
+listens to peers  http://127.0.0.1:6278
+                  /ip4/127.0.0.1/tcp/6279/p2p/12D3KooWPeer
+trusts            cache.nixos.org-1
+shares            what is signed by cache.nixos.org-1
+asks upstreams    https://cache.nixos.org
+asks peers        none
+spool             1 NAR, 1.2 MiB
+transfers         0 running
+
+SOURCE                                GAVE  A BLOCK  FAULTS  LIES  STATE
+upstream:https://cache.nixos.org       0 B        -       2     0  left alone for now
+http:http://10.0.0.2:6278         50.0 MiB    12 ms       0     0  in use
+
+PUBLISHED FEED  ENTRIES  SIGNED                ROOT KEY
+a.example/b           5  2026-01-01T00:00:00Z  a.example/b/root+1234+key
+
+FOLLOWED FEED  STATE         ENTRIES  SIGNED                LAST ASKED
+c.example/d    fresh              12  2026-01-01T00:00:00Z  -
+new.example/x  never-synced        0  -                     -
+`,
+  )
+  assert.equal(it.stderr(), 'narswarm: feed c.example/d: 10.0.0.2: no answer\n')
+
+  const json = world({ stateDir })
+  assert.equal(await json.run('status', '--json'), 0)
+  assert.deepEqual(JSON.parse(json.stdout()), { ...STATUS, feeds: FEEDS })
+})
+
+test('status without a running narswarm exits with 4 and opens none', async (t) => {
+  const it = world({ stateDir: await tempDir(t) })
+  assert.equal(await it.run('status', '--json'), 4)
+  assert.match(it.stderr(), /^narswarm: no narswarm runs at .*admin\.sock; start it: narswarm serve\n$/)
+  assert.equal(it.stdout(), '')
+  assert.equal(it.node.opened, 0)
+})
+
+test('an operation is done by the narswarm that runs, else in this process', async (t) => {
+  const stateDir = await tempDir(t)
+  const operations = fakeOperations({ createFeed: async (name) => ({ name, rootKey: 'here' }) })
+  const alone = world({ stateDir, operations })
+  assert.equal(await alone.run('feed', 'create', FEED, '--json'), 0)
+  assert.deepEqual(JSON.parse(alone.stdout()), { version: 1, name: FEED, root_key: 'here' })
+  assert.deepEqual(alone.node, { opened: 1, closed: [0] })
+
+  const there = fakeOperations({ createFeed: async (name) => ({ name, rootKey: 'there' }) })
+  await serveAdmin(t, join(stateDir, 'admin.sock'), there)
+  const client = world({ stateDir, operations })
+  assert.equal(await client.run('feed', 'create', FEED, '--json'), 0)
+  assert.deepEqual(JSON.parse(client.stdout()), { version: 1, name: FEED, root_key: 'there' })
+  assert.equal(client.node.opened, 0)
+})
+
+test('--state-dir names the narswarm that is asked', async (t) => {
+  const stateDir = await tempDir(t)
+  await serveAdmin(t, join(stateDir, 'admin.sock'), fakeOperations())
+  const it = world({ stateDir: '/nowhere' })
+  assert.equal(await it.run('status', '--state-dir', stateDir), 0)
+})
+
+test('feed create prints what followers need', async (t) => {
+  const operations = fakeOperations({ createFeed: async (name) => ({ name, rootKey: 'root+1+k' }) })
+  const it = world({ stateDir: await tempDir(t), operations })
+  assert.equal(await it.run('feed', 'create', FEED), 0)
+  assert.equal(
+    it.stdout(),
+    `[[feed]]\nname = "${FEED}"\nroot_key = "root+1+k"\nsources = ["http://THIS-MACHINE:6278/feed/${FEED}"]\n`,
+  )
+  assert.match(it.stderr(), /profile private has no peer listener/)
+})
+
+test('feed status lists, and says when there is nothing to list', async (t) => {
+  const stateDir = await tempDir(t)
+  const empty = world({ stateDir })
+  assert.equal(await empty.run('feed', 'status'), 0)
+  assert.equal(empty.stdout(), '')
+  assert.match(empty.stderr(), /^no feed is published or followed here/)
+  const json = world({ stateDir, operations: fakeOperations({ feeds: async () => FEEDS }) })
+  assert.equal(await json.run('feed', 'status', '--json'), 0)
+  assert.deepEqual(JSON.parse(json.stdout()), { version: 1, ...FEEDS })
+})
+
+test('a forked feed is shouted about', async (t) => {
+  const fork = { ours: 'a', theirs: 'b', source: 'http://10.0.0.2', foundAt: 1_767_225_600_000 }
+  const followed = [
+    { name: 'c.example/d', rootKey: 'k', state: 'forked' as const, size: 1, problems: [], fork },
+  ]
+  const operations = fakeOperations({
+    feeds: async () => ({ published: [], followed }) as unknown as FeedsReport,
+  })
+  const it = world({ stateDir: await tempDir(t), operations })
+  assert.equal(await it.run('feed', 'status'), 0)
+  assert.match(it.stderr(), /c\.example\/d: FORKED.*http:\/\/10\.0\.0\.2, 2026-01-01T00:00:00Z/)
+})
+
+test('publish prints a line an item, skipped ones and the sum on stderr', async (t) => {
+  const requests: PublishRequest[] = []
+  const it = world({ stateDir: await tempDir(t), operations: publishing(requests) })
+  assert.equal(await it.run('publish', '--feed', FEED, STORE_PATH), 0)
+  assert.deepEqual(requests, [{ feed: FEED, dryRun: false, paths: [STORE_PATH] }])
+  assert.equal(it.stdout(), `aaa-lib  120 B  ${CID}\nccc-app  2.0 MiB  ${CID}\n`)
+  assert.equal(
+    it.stderr(),
+    `skipped bbb-secret: no signature by a share key\npublished 2 paths, 2.0 MiB; skipped 1; feed ${FEED} has 5 entries, 2 of them new\n`,
+  )
+})
+
+test('publish on a terminal: one line that follows the work, and the sum', async (t) => {
+  const it = world({ stateDir: await tempDir(t), operations: publishing([]), tty: true })
+  assert.equal(await it.run('publish', '--feed', FEED, STORE_PATH), 0)
+  assert.equal(it.stdout(), '')
+  // What a terminal shows in the end: of each line what stands after its last return to the left.
+  const left = it
+    .stderr()
+    .split('\n')
+    .map((line) => line.split('\r\u001b[K').at(-1))
+  assert.deepEqual(left, [
+    'skipped bbb-secret: no signature by a share key',
+    `published 2 paths, 2.0 MiB; skipped 1; feed ${FEED} has 5 entries, 2 of them new`,
+    '',
+  ])
+  assert.match(it.stderr(), /\[K2 paths, 2\.0 MiB: ccc-app/)
+})
+
+test('publish --dry-run lists on stdout, on a terminal too', async (t) => {
+  const requests: PublishRequest[] = []
+  const events = [
+    { kind: 'item', path: 'aaa-lib', narSize: 120, outcome: 'would-publish' },
+    { kind: 'done', feed: FEED, added: 0, size: 3 },
+  ] as unknown as PublishEvent[]
+  const it = world({ stateDir: await tempDir(t), operations: publishing(requests, events), tty: true })
+  assert.equal(await it.run('publish', '--feed', FEED, '--dry-run', STORE_PATH), 0)
+  assert.equal(requests[0]?.dryRun, true)
+  assert.equal(it.stdout(), 'aaa-lib  120 B\n')
+  assert.match(it.stderr(), /would publish 1 path, 120 B\n$/)
+})
+
+test('publish --json prints JSON lines and nothing else', async (t) => {
+  const it = world({ stateDir: await tempDir(t), operations: publishing([]) })
+  assert.equal(await it.run('publish', '--feed', FEED, '--json', STORE_PATH), 0)
+  const lines = it.stdout().trimEnd().split('\n')
+  assert.deepEqual(JSON.parse(lines[0] ?? ''), {
+    kind: 'item',
+    path: 'aaa-lib',
+    nar_size: 120,
+    outcome: 'published',
+    cid: CID,
+  })
+  assert.deepEqual(JSON.parse(lines[3] ?? ''), EVENTS[3])
+  assert.equal(it.stderr(), '')
+})
+
+test('publish takes paths as Nix does, and folders from here', async (t) => {
+  const dir = await tempDir(t)
+  const storeDir = join(dir, 'store')
+  const inStore = join(storeDir, '7c5zrpajq5ydlg2zbbnfs1l4lwbxsdqq-hello-2.12')
+  await mkdir(join(inStore, 'bin'), { recursive: true })
+  await symlink(inStore, join(dir, 'result'))
+  const cases: { argv: string[]; stdin?: string; paths: string[]; from?: string }[] = [
+    { argv: [join(dir, 'result')], paths: [inStore] },
+    { argv: [join(inStore, 'bin/hello')], paths: [inStore] },
+    { argv: ['7c5zrpajq5ydlg2zbbnfs1l4lwbxsdqq'], paths: ['7c5zrpajq5ydlg2zbbnfs1l4lwbxsdqq'] },
+    { argv: ['/elsewhere/x'], paths: ['/elsewhere/x'] },
+    { argv: ['--stdin', 'a'], stdin: `\n${inStore}\r\n  b \n`, paths: ['a', inStore, 'b'] },
+    { argv: ['--from', 'cache'], paths: [], from: '/work/cache' },
+    { argv: ['--from', 'https://cache.example.org'], paths: [], from: 'https://cache.example.org' },
+  ]
+  for (const { argv, stdin, paths, from } of cases) {
+    await t.test(argv.join(' ').replace(dir, '…'), async () => {
+      const requests: PublishRequest[] = []
+      const it = world({
+        stateDir: join(dir, 'state'),
+        operations: publishing(requests),
+        env: { NARSWARM_STORE_DIR: storeDir },
+        ...(stdin === undefined ? {} : { stdin }),
+      })
+      assert.equal(await it.run('publish', '--feed', FEED, ...argv), 0)
+      assert.deepEqual(requests, [
+        { feed: FEED, dryRun: false, paths, ...(from === undefined ? {} : { from }) },
+      ])
+    })
+  }
+})
+
+test('publish --stdin with nothing there publishes nothing, not a whole cache', async (t) => {
+  const it = world({ stateDir: await tempDir(t), operations: publishing([]), stdin: '\n' })
+  assert.equal(await it.run('publish', '--feed', FEED, '--from', '/cache', '--stdin'), 2)
+  assert.equal(it.node.opened, 0)
+})
+
+test('verify says what was proved', async (t) => {
+  const stateDir = await tempDir(t)
+  const report = { path: STORE_PATH, narHash: NAR_HASH, narSize: 2048, keys: ['k-1', 'k-2'], cid: CID }
+  const good = world({ stateDir, operations: fakeOperations({ verify: async () => report }) })
+  assert.equal(await good.run('verify', STORE_PATH), 0)
+  assert.equal(
+    good.stdout(),
+    `${STORE_PATH}: good\n  NarHash    sha256:${NAR_HASH} (2.0 KiB)\n  signed by  k-1, k-2\n  CID        ${CID}\n`,
+  )
+  assert.equal(good.stderr(), '')
+
+  const lied = world({
+    stateDir,
+    operations: fakeOperations({ verify: async () => ({ ...report, wrongCid: 'bafylie' }) }),
+  })
+  assert.equal(await lied.run('verify', STORE_PATH, '--json'), 0)
+  assert.deepEqual(JSON.parse(lied.stdout()), {
+    version: 1,
+    path: STORE_PATH,
+    nar_hash: `sha256:${NAR_HASH}`,
+    nar_size: 2048,
+    keys: ['k-1', 'k-2'],
+    cid: CID,
+    wrong_cid: 'bafylie',
+  })
+  assert.match(lied.stderr(), /told another CID of it, bafylie/)
+})
+
+test('serve tells what to put into nix.conf, and stops cleanly at a signal', async (t) => {
+  const stateDir = await tempDir(t)
+  const cases: { title: string; files: Record<string, string>; says: RegExp }[] = [
+    { title: 'no configuration', files: {}, says: /No key is to be added/ },
+    {
+      title: 'keys of nix.conf',
+      files: {
+        '/etc/nix/nix.conf':
+          'trusted-public-keys = cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=',
+      },
+      says: /No key is to be added/,
+    },
+    {
+      title: 'keys of its own configuration',
+      files: {
+        '/etc/narswarm/config.toml':
+          '[trust]\nkeys = ["cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]',
+      },
+      says: /Nix itself must trust those of trust\.keys \(cache\.nixos\.org-1\)/,
+    },
+  ]
+  for (const { title, files, says } of cases) {
+    await t.test(title, async () => {
+      const it = world({
+        stateDir,
+        files,
+        async serve() {
+          setImmediate(() => it.signal('SIGTERM'))
+          return { cacheUrl: 'http://127.0.0.1:7000' }
+        },
+      })
+      assert.equal(await it.run('serve'), 0)
+      assert.match(it.stdout(), /^narswarm serves http:\/\/127\.0\.0\.1:7000 \(profile private\)\n/)
+      assert.match(it.stdout(), /^extra-substituters = http:\/\/127\.0\.0\.1:7000\n/m)
+      assert.match(it.stdout(), says)
+      assert.deepEqual(it.node.closed, [10_000])
+    })
+  }
+})
+
+test('serve that cannot listen says why, and gives the state directory back', async (t) => {
+  const it = world({
+    stateDir: await tempDir(t),
+    serve: () => Promise.reject(new Error('cannot listen on 127.0.0.1:6277: in use')),
+  })
+  assert.equal(await it.run('serve'), 1)
+  assert.equal(it.stderr(), 'narswarm: cannot listen on 127.0.0.1:6277: in use\n')
+  assert.equal(it.node.closed.length, 1)
+})
+
+test('keygen writes a secret that only its owner reads, and never over a file', async (t) => {
+  const dir = await tempDir(t)
+  const file = join(dir, 'k.secret')
+  const it = world({ stateDir: dir })
+  assert.equal(await it.run('keygen', 'cache.example-1', '--out', file), 0)
+  const text = await readFile(file, 'utf8')
+  const key = parseSecretKey(text)
+  assert.equal((await stat(file)).mode & 0o777, 0o400)
+  assert.equal(it.stdout(), `cache.example-1:${Buffer.from(key.publicKey.bytes).toString('base64')}\n`)
+  assert.ok(!it.stderr().includes(text.split(':')[1] ?? ''), 'the secret is shown')
+
+  const again = world({ stateDir: dir })
+  assert.equal(await again.run('keygen', 'cache.example-1', '--out', file), 1)
+  assert.match(again.stderr(), /^narswarm: .*k\.secret/)
+  assert.equal(await readFile(file, 'utf8'), text)
+  await writeFile(join(dir, 'target'), '')
+  await symlink(join(dir, 'target'), join(dir, 'link'))
+  assert.equal(await again.run('keygen', 'cache.example-1', '--out', join(dir, 'link')), 1)
+  assert.equal(await readFile(join(dir, 'target'), 'utf8'), '')
+})
+
+test("Nix signs with keygen's key", { skip: haveNix() ? false : 'no nix-store on PATH' }, async (t) => {
+  const dir = await tempDir(t)
+  const file = join(dir, 'k.secret')
+  const it = world({ stateDir: dir })
+  await it.run('keygen', 'cache.example-1', '--out', file)
+  const made = spawnSync(
+    'nix',
+    ['--extra-experimental-features', 'nix-command', 'key', 'convert-secret-to-public'],
+    {
+      input: await readFile(file),
+      encoding: 'utf8',
+      env: { ...process.env, HOME: dir },
+    },
+  )
+  assert.equal(made.stdout.trim(), it.stdout().trim(), made.stderr)
+})
+
+test('check-config prints values and where they came from', async (t) => {
+  const stateDir = await tempDir(t)
+  const toml = `
+profile = "pool"
+upstreams = ["https://cache.example.org", "https://cache.nixos.org"]
+[peers]
+urls = ["http://10.0.0.2:6278"]
+`
+  const env = { NARSWARM_CACHE_LISTEN: '127.0.0.1:7000' }
+  const it = world({ stateDir, env, files: { '/c.toml': toml } })
+  assert.equal(await it.run('check-config', '/c.toml'), 0)
+  const table = it.stdout()
+  assert.match(table, /^profile +pool +file$/m)
+  assert.match(table, /^cache\.listen +127\.0\.0\.1:7000 +environment$/m)
+  assert.match(table, /^store_dir +\/nix\/store +default$/m)
+  assert.match(table, /^upstreams +https:\/\/cache\.example\.org\/ +file\n +https:\/\/cache\.nixos\.org\/\n/m)
+  assert.match(it.stderr(), /warning: profile pool without share\.keys/)
+  assert.equal(it.node.opened, 0)
+
+  const json = world({ stateDir, env, files: { '/c.toml': toml } })
+  assert.equal(await json.run('check-config', '/c.toml', '--json'), 0)
+  const document = JSON.parse(json.stdout()) as {
+    settings: { key: string; value: unknown; origin: string }[]
+  }
+  assert.deepEqual(
+    document.settings.find(({ key }) => key === 'peers.urls'),
+    { key: 'peers.urls', value: ['http://10.0.0.2:6278/'], origin: 'file' },
+  )
+})
+
+test('check-config names every problem and exits with 2', async (t) => {
+  const files = { '/c.toml': 'profil = "pool"\n[cache]\npriority = "low"\n' }
+  const it = world({ stateDir: await tempDir(t), files })
+  assert.equal(await it.run('check-config', '/c.toml', '--json'), 2)
+  const { valid, problems } = JSON.parse(it.stdout()) as { valid: boolean; problems: string[] }
+  assert.equal(valid, false)
+  assert.equal(problems.length, 2)
+  assert.match(it.stderr(), /^narswarm: configuration \/c\.toml: .*profil.*\n$/)
+})
