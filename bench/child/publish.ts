@@ -42,7 +42,12 @@ const store: LocalStore = {
   close: quiet,
 }
 const shareKeys = trustedKeys([parsePublicKey(key)])
-const place = { name: parseFeedName('bench.invalid/main'), dir: join(dir, 'feed'), keysDir: join(dir, 'keys'), storeDir }
+const place = {
+  name: parseFeedName('bench.invalid/main'),
+  dir: join(dir, 'feed'),
+  keysDir: join(dir, 'keys'),
+  storeDir,
+}
 await createFeed(place, { clock, log, randomBytes })
 const feed = await openPublisher(place, { clock, log })
 const publisher = createPublisher(

@@ -6,7 +6,9 @@ const { file } = JSON.parse(process.argv[2] ?? '{}') as { file: string }
 const begun = performance.now()
 const hash = createHash('sha256')
 let bytes = 0
-for await (const chunk of createReadStream(file, { highWaterMark: 1024 * 1024 }) as AsyncIterable<Uint8Array>) {
+for await (const chunk of createReadStream(file, {
+  highWaterMark: 1024 * 1024,
+}) as AsyncIterable<Uint8Array>) {
   hash.update(chunk)
   bytes += chunk.length
 }

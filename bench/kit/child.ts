@@ -9,7 +9,10 @@ import { fileURLToPath } from 'node:url'
 /** Runs bench/child/<name>.ts to its end. */
 export async function run<T>(name: string, argument: unknown): Promise<T> {
   const child = start(name, argument)
-  const [line, [code]] = await Promise.all([firstLine(child), once(child, 'exit') as Promise<[number | null]>])
+  const [line, [code]] = await Promise.all([
+    firstLine(child),
+    once(child, 'exit') as Promise<[number | null]>,
+  ])
   if (code !== 0) throw new Error(`bench child ${name} ended with ${String(code)}`)
   return JSON.parse(line) as T
 }

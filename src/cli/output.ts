@@ -5,6 +5,7 @@ export interface TextStream {
   write(text: string): unknown
   readonly isTTY?: boolean
   readonly columns?: number
+  on?(event: 'error', listener: (error: Error) => void): unknown
 }
 
 export interface Output {
@@ -42,6 +43,8 @@ export function createOutput(streams: {
   const paint = (to: TextStream, format: Parameters<typeof styleText>[0], text: string): string =>
     to.isTTY === true && !noColor ? styleText(format, text, { validateStream: false }) : text
   let shown = ''
+  // A reader that has seen enough (`| head`) ends no work: serving goes on, and so does publishing.
+  for (const stream of [stdout, stderr]) stream.on?.('error', () => {})
 
   const progress = (line: string): void => {
     if (!watched || line === shown) return

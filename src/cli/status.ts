@@ -30,7 +30,10 @@ function printStatus(output: Output, it: StatusDocument): void {
     ['cache', [`${it.cache.url} (priority ${it.cache.priority})`]],
     ['listens to peers', [...(peer === undefined ? [] : [peer.url]), ...(swarm?.addrs ?? [])]],
     ['trusts', it.trusted_keys],
-    ['shares', it.profile === 'private' ? [] : it.share_keys.map((key) => `what is signed by ${key}`)],
+    [
+      'shares',
+      it.profile === 'private' ? ['nothing'] : it.share_keys.map((key) => `what is signed by ${key}`),
+    ],
     ['asks upstreams', it.upstreams],
     ['asks peers', it.peers],
     ['spool', [`${count(spool.nars, 'NAR')}, ${formatBytes(spool.bytes)}`]],

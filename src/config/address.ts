@@ -11,7 +11,7 @@ export function parseHostPort(text: string): HostPort {
   const match = /^(?:\[([0-9a-f:.]+)\]|([0-9.]+)):([0-9]{1,5})$/i.exec(text)
   const host = match?.[1] ?? match?.[2] ?? ''
   const port = Number(match?.[3])
-  if (isIP(host) === 0 || !(port <= 65_535)) {
+  if (isIP(host) !== (match?.[1] === undefined ? 4 : 6) || !(port <= 65_535)) {
     throw new RangeError(
       `expected an IP address and port such as 127.0.0.1:6277 or [::1]:6277, got ${shown(text)}`,
     )

@@ -12,6 +12,7 @@ import type { CallOptions } from '../../source.ts'
 import { createAdminClient } from '../admin-client.ts'
 
 export interface ChildNode {
+  readonly pid: number
   readonly operations: Operations
   status(): Promise<StatusDocument>
   /** SIGTERM, and what it says at its end when that is not 0. */
@@ -49,7 +50,7 @@ export async function startChild(
   for (;;) {
     try {
       await operations.status(options)
-      return { operations, status: () => operations.status(options), stop }
+      return { pid: child.pid ?? 0, operations, status: () => operations.status(options), stop }
     } catch (error) {
       if (child.exitCode !== null || Date.now() > deadline || options.signal.aborted) {
         child.kill('SIGKILL')
