@@ -220,8 +220,8 @@ export const ADMIN_BODY_MAX_BYTES = 16 * MIB
 
 /** An answer over the admin socket: the status of a machine that follows very many feeds. */
 export const ADMIN_ANSWER_MAX_BYTES = 16 * MIB
-/** As much as a call over the admin socket may have. */
-export const CLI_STDIN_MAX_BYTES = ADMIN_BODY_MAX_BYTES
+/** Paths, one a line: as JSON they must still fit into a call over the admin socket. */
+export const CLI_STDIN_MAX_BYTES = 12 * MIB
 /** One event of `publish`. */
 export const ADMIN_LINE_MAX_BYTES = 64 * KIB
 

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import type { Config } from '../config/config.ts'
 import type { ConfigInput } from '../config/load.ts'
 import type { Log } from '../log.ts'
@@ -10,7 +11,7 @@ export type SignalName = 'SIGINT' | 'SIGTERM'
 export interface CliDeps {
   readonly env: NodeJS.ProcessEnv
   readonly cwd: string
-  readonly stdin: AsyncIterable<Uint8Array>
+  readonly stdin: Readable
   readonly stdout: TextStream
   readonly stderr: TextStream
   readonly version: string

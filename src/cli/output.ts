@@ -23,7 +23,7 @@ export interface Output {
   readonly watched: boolean
 }
 
-export interface TableHead {
+interface TableHead {
   readonly title: string
   readonly align?: 'right'
 }

@@ -1,4 +1,6 @@
 import { resolve } from 'node:path'
+import { addAbortSignal } from 'node:stream'
+import type { Readable } from 'node:stream'
 import type { Command } from 'commander'
 import { CLI_STDIN_MAX_BYTES } from '../limits.ts'
 import type { PublishEvent, PublishRequest } from '../operations/operations.ts'
@@ -76,7 +78,7 @@ async function report(
         tally.bytes += event.narSize
       }
       if (json !== true) showItem(output, event, dryRun === true)
-      output.progress(`${count(tally.paths, 'path')}, ${formatBytes(tally.bytes)}: ${event.path}`)
+      output.progress(`${count(tally.paths, 'path')}, ${formatBytes(tally.bytes)}, last ${event.path}`)
     } else if (json !== true) {
       const done = `${count(tally.paths, 'path')}, ${formatBytes(tally.bytes)}`
       const skipped = tally.skipped === 0 ? '' : `; skipped ${tally.skipped}`
@@ -112,11 +114,11 @@ function jsonOf(event: PublishEvent): object {
   return { kind, path, nar_size: narSize, outcome, cid, reason }
 }
 
-async function readLines(stdin: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<string[]> {
+async function readLines(stdin: Readable, signal: AbortSignal): Promise<string[]> {
   const chunks: Uint8Array[] = []
   let size = 0
-  for await (const chunk of stdin) {
-    signal.throwIfAborted()
+  // Without this, Ctrl-C would wait for the next line.
+  for await (const chunk of addAbortSignal(signal, stdin) as AsyncIterable<Uint8Array>) {
     size += chunk.byteLength
     if (size > CLI_STDIN_MAX_BYTES) {
       throw new UsageError(`expected at most ${CLI_STDIN_MAX_BYTES} bytes of paths on stdin, got more`)

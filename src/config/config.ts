@@ -6,7 +6,7 @@ import type { Profile } from './schema.ts'
 /** Where a value came from, later ones before earlier ones. */
 export type Origin = 'default' | 'nix.conf' | 'file' | 'environment' | 'flag'
 
-export interface FollowedFeedConfig {
+interface FollowedFeedConfig {
   readonly name: string
   readonly rootKey: string
   readonly sources: readonly URL[]

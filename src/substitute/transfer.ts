@@ -68,6 +68,8 @@ export interface TransferDeps {
 export interface RunningTransfer extends Transfer {
   /** Resolves as soon as a reader of this range would get its first byte. @throws as `read` */
   firstByte(range: ByteRange, options: CallOptions): Promise<void>
+  /** It failed or was given up, and only cleans up after itself: nobody may join any more. */
+  readonly ending: boolean
   /** As `done`, for one who waits without reading: keeps it going as a reader does. */
   whole(options: CallOptions): Promise<void>
 }
@@ -380,6 +382,9 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     narSize,
     get verifiedTo() {
       return releasable(narSize)
+    },
+    get ending() {
+      return failure !== undefined || abort.signal.aborted
     },
     done,
 

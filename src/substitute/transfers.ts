@@ -54,9 +54,13 @@ export function createTransfers(deps: {
   const adopting = new Map<NarHash, Promise<void>>()
   const ended = createProgress()
 
-  /** Waits for its turn when too many NARs are on their way. */
+  /** Waits for its turn when too many NARs are on their way, and for one that is just ending. */
   async function begin(info: VerifiedNarInfo, { signal }: CallOptions): Promise<RunningTransfer> {
-    while (!running.has(info.narHash) && running.size >= TRANSFERS_MAX_COUNT) await ended.wait(signal)
+    for (;;) {
+      const known = running.get(info.narHash)
+      if (known === undefined ? running.size < TRANSFERS_MAX_COUNT : !known.ending) break
+      await ended.wait(signal)
+    }
     return start(info)
   }
 

@@ -25,21 +25,24 @@ export async function* findWays(
   options: CallOptions,
 ): AsyncGenerator<Way, void, undefined> {
   const seen = new Set<string>()
-  for (const gather of [
-    () => deps.resolver.offer(info),
-    (): Promise<Offer> => deps.resolver.askAll(info, options),
-  ]) {
-    for (const way of order(await gather(), deps)) {
+  function* unseen(ways: readonly Way[]): Generator<Way, void, undefined> {
+    for (const way of ways) {
       if (seen.has(wayId(way))) continue
       seen.add(wayId(way))
       yield way
     }
   }
+  // A root that had a part in a wrong NAR lately is the last resort, after all that others may offer.
+  const isDoubtful = (way: Way): boolean => way.kind === 'blocks' && !deps.scores.usable(wayId(way))
+  const known = order(deps.resolver.offer(info), deps)
+  yield* unseen(known.filter((way) => !isDoubtful(way)))
+  const all = order(await deps.resolver.askAll(info, options), deps)
+  yield* unseen(all.filter((way) => !isDoubtful(way)))
+  yield* unseen(all)
 }
 
 function order(offer: Offer, deps: { scores: Scores; blockSources: readonly BlockSource[] }): Way[] {
   const { scores, blockSources } = deps
-  const usable = (way: Way): boolean => scores.usable(wayId(way))
   const streams = [...offer.streams].sort(
     (a, b) =>
       Number(scores.usable(b.id)) - Number(scores.usable(a.id)) ||
@@ -47,13 +50,12 @@ function order(offer: Offer, deps: { scores: Scores; blockSources: readonly Bloc
       (scores.averageMs(a.id) ?? 0) - (scores.averageMs(b.id) ?? 0),
   )
   const streamed: Way[] = streams.map((source) => ({ kind: 'stream', source }))
-  const blocks: Way[] = offer.roots.map(({ root, from }) => ({ kind: 'blocks', root, told: from }))
-  if (blockSources.length === 0) return streamed
-  // A root that had a part in a wrong NAR lately is the last resort.
-  const doubtful = blocks.filter((way) => !usable(way))
-  const good = blocks.filter(usable)
+  const blocks: Way[] =
+    blockSources.length === 0
+      ? []
+      : offer.roots.map(({ root, from }) => ({ kind: 'blocks', root, told: from }))
   // All peers failed lately: upstream first, the peers only when it fails too (P8).
   return blockSources.some((source) => scores.usable(source.id))
-    ? [...good, ...streamed, ...doubtful]
-    : [...streamed, ...good, ...doubtful]
+    ? [...blocks, ...streamed]
+    : [...streamed, ...blocks]
 }

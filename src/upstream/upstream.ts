@@ -35,7 +35,7 @@ export interface UpstreamConfig {
   deadlines?: Partial<UpstreamDeadlines>
 }
 
-export interface UpstreamDeadlines {
+interface UpstreamDeadlines {
   /** The whole of a narinfo or nix-cache-info. */
   narInfoMs: number
   /** From asking for a NAR to its first byte. */
@@ -45,7 +45,7 @@ export interface UpstreamDeadlines {
 }
 
 /** What a cache says of itself. */
-export interface UpstreamInfo {
+interface UpstreamInfo {
   /** Lower is preferred. */
   priority: number
   wantMassQuery: boolean

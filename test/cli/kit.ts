@@ -1,4 +1,5 @@
 /** A whole world for `runCli`: streams that remember, a node in memory, signals by call. */
+import { Readable } from 'node:stream'
 import type { TestContext } from 'node:test'
 import { loadConfig } from '../../src/config/load.ts'
 import type { CliDeps, SignalName } from '../../src/cli/deps.ts'
@@ -69,7 +70,7 @@ export interface WorldOptions {
   stateDir: string
   operations?: Operations
   tty?: boolean
-  stdin?: string
+  stdin?: Readable
   env?: NodeJS.ProcessEnv
   files?: Record<string, string>
   serve?: NarswarmNode['serve']
@@ -93,10 +94,7 @@ export function world(options: WorldOptions): World {
   const deps: CliDeps = {
     env,
     cwd: '/work',
-    // oxlint-disable-next-line require-yield -- nothing, or all at once
-    stdin: (async function* () {
-      if (options.stdin !== undefined) yield Buffer.from(options.stdin)
-    })(),
+    stdin: options.stdin ?? Readable.from([]),
     stdout: stream('stdout'),
     stderr: stream('stderr'),
     version: '0.0.0-test',

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { parseSecretKey } from '../../src/nix/key.ts'
 import type { PublishEvent, PublishRequest } from '../../src/operations/operations.ts'
@@ -188,7 +189,7 @@ test('publish on a terminal: one line that follows the work, and the sum', async
     `published 2 paths, 2.0 MiB; skipped 1; feed ${FEED} has 5 entries, 2 of them new`,
     '',
   ])
-  assert.match(it.stderr(), /\[K2 paths, 2\.0 MiB: ccc-app/)
+  assert.match(it.stderr(), /\[K2 paths, 2\.0 MiB, last ccc-app/)
 })
 
 test('publish --dry-run lists on stdout, on a terminal too', async (t) => {
@@ -241,7 +242,7 @@ test('publish takes paths as Nix does, and folders from here', async (t) => {
         stateDir: join(dir, 'state'),
         operations: publishing(requests),
         env: { NARSWARM_STORE_DIR: storeDir },
-        ...(stdin === undefined ? {} : { stdin }),
+        ...(stdin === undefined ? {} : { stdin: Readable.from([Buffer.from(stdin)]) }),
       })
       assert.equal(await it.run('publish', '--feed', FEED, ...argv), 0)
       assert.deepEqual(requests, [
@@ -252,9 +253,27 @@ test('publish takes paths as Nix does, and folders from here', async (t) => {
 })
 
 test('publish --stdin with nothing there publishes nothing, not a whole cache', async (t) => {
-  const it = world({ stateDir: await tempDir(t), operations: publishing([]), stdin: '\n' })
+  const it = world({
+    stateDir: await tempDir(t),
+    operations: publishing([]),
+    stdin: Readable.from([Buffer.from('\n')]),
+  })
   assert.equal(await it.run('publish', '--feed', FEED, '--from', '/cache', '--stdin'), 2)
   assert.equal(it.node.opened, 0)
+})
+
+test('publish --stdin is stopped by a signal while it waits, and by too much', async (t) => {
+  const waiting = world({
+    stateDir: await tempDir(t),
+    stdin: new Readable({ read: () => waiting.signal('SIGINT') }),
+  })
+  assert.equal(await waiting.run('publish', '--feed', FEED, '--stdin'), 130)
+
+  const chunk = Buffer.alloc(1_048_576, 'x')
+  const endless = new Readable({ read: () => void endless.push(chunk) })
+  const flooded = world({ stateDir: await tempDir(t), stdin: endless })
+  assert.equal(await flooded.run('publish', '--feed', FEED, '--stdin'), 2)
+  assert.match(flooded.stderr(), /expected at most \d+ bytes of paths on stdin/)
 })
 
 test('verify says what was proved', async (t) => {

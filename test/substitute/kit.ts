@@ -226,7 +226,15 @@ export async function engine(
   const scores = createScores({ clock })
   const badRoots: string[] = []
   const transfers = createTransfers({
-    ...{ resolver, spool, index, blocks, store, blockSources, scores, clock, log },
+    resolver,
+    spool,
+    index,
+    blocks,
+    store,
+    blockSources,
+    scores,
+    clock,
+    log,
     shareable: () => false,
     badRoot: (_, way) => badRoots.push(way.kind === 'blocks' ? way.root.toString() : way.source.id),
   })

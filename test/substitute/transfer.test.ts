@@ -10,7 +10,7 @@ import { HELD_BACK_BYTES, SOURCE_MAX_FAULTS_PER_NAR } from '../../src/limits.ts'
 import type { NarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
 import { COST, SourceFaultError } from '../../src/source.ts'
-import type { BlockSource, Cost, StreamSource } from '../../src/source.ts'
+import type { Cost, StreamSource } from '../../src/source.ts'
 import { NarHashMismatchError, NoSourceError } from '../../src/substitute/errors.ts'
 import type { VerifiedNarInfo } from '../../src/substitute/policy.ts'
 import { collect, noise, options, pathIn, planOf } from '../spool/kit.ts'
@@ -61,8 +61,13 @@ async function resolved(node: Engine, told: NarInfo): Promise<VerifiedNarInfo> {
 
 async function whole(node: Engine, told: NarInfo): Promise<Buffer> {
   const transfer = await node.transfers.open(await resolved(node, told), undefined, options)
-  return collect(transfer.read({ start: 0, end: told.narSize }, options))
+  const bytes = await collect(transfer.read({ start: 0, end: told.narSize }, options))
+  await ended(node)
+  return bytes
 }
+
+/** Until nothing moves any more. */
+const ended = (node: Engine): Promise<void> => until(() => node.transfers.running() === 0)
 
 const errors = (node: Engine) => node.log.lines.filter(({ level }) => level === 'error')
 
@@ -122,6 +127,7 @@ describe('transfer: one way after the other', () => {
       assert.match(error.message, /connection reset/)
       return true
     })
+    await ended(node)
     assert.deepEqual(upstream.opened, [0])
     assert.equal(node.spool.has(info.narHash), false)
     assert.equal(existsSync(pathIn(node.dir, info.narHash, true)), false)
@@ -203,6 +209,7 @@ describe('transfer: wrong bytes', () => {
     go()
     await assert.rejects(reading, NarHashMismatchError)
     assert.equal(Buffer.concat(got).length, limit)
+    await ended(node)
     assert.equal(node.spool.has(info.narHash), false)
     assert.equal(existsSync(pathIn(node.dir, info.narHash, true)), false, 'a wrong part is kept')
     assert.equal(node.index.nar(info.narHash), undefined)
@@ -300,7 +307,7 @@ describe('transfer: wrong bytes', () => {
     const found = await resolved(node, info)
     await until(() => node.sources.every((one) => (one as TestSource).asked === 1))
     await assert.rejects(node.transfers.fetch(found, options), /signed is/)
-    assert.equal(node.transfers.running(), 0)
+    await ended(node)
     assert.deepEqual(node.spool.totals(), { count: 0, bytes: 0 })
   })
   it('bans a peer that flips a bit, and takes its leaf from another', async (t) => {
@@ -323,7 +330,7 @@ describe('transfer: many readers', () => {
         const abort = new AbortController()
         const transfer = await node.transfers.open(found, undefined, { signal: abort.signal })
         if (i % 8 === 1) {
-          for await (const _chunk of transfer.read(range, { signal: abort.signal })) break
+          for await (const _ of transfer.read(range, { signal: abort.signal })) break
           return undefined
         }
         if (i % 8 === 2) {
@@ -342,9 +349,20 @@ describe('transfer: many readers', () => {
     const hashes = results.filter((one) => one !== undefined)
     assert.equal(hashes.length, 48)
     assert.deepEqual(new Set(hashes), new Set([sha256(nar).toString('hex')]))
+    await ended(node)
     assert.deepEqual(upstream.opened, [0])
-    assert.equal(node.transfers.running(), 0)
   })
+  it('leaves no timer when it fails under its readers', async (t) => {
+    const before = timersAlive()
+    const upstream = stream('upstream', nar, diesAt('upstream', 2 * MIB))
+    const node = await engine(t, { sources: streams(info, upstream) })
+    await assert.rejects(whole(node, info), NoSourceError)
+    await ended(node)
+    assert.equal(timersAlive(), before)
+  })
+})
+
+describe('transfer: nobody reads', { concurrency: true }, () => {
   it(
     'stops when nobody reads any more, keeps the part, and goes on from there',
     { timeout: 30_000 },
@@ -358,10 +376,9 @@ describe('transfer: many readers', () => {
       const transfer = await node.transfers.open(found, undefined, options)
       for await (const _ of transfer.read({ start: 0, end: nar.length }, options)) break
       await assert.rejects(transfer.done, /nobody waits for this NAR any more/)
-      await until(() => node.transfers.running() === 0)
+      await ended(node)
       assert.equal(upstream.underWay(), 0)
       assert.equal(existsSync(pathIn(node.dir, info.narHash, true)), true)
-      assert.equal(timersAlive(), 0)
       held = false
       assert.deepEqual(await whole(node, info), nar)
       assert.deepEqual(upstream.opened, [0, 2 * MIB])
@@ -389,7 +406,7 @@ describe('transfer: many readers', () => {
     await until(() => upstream.underWay() === 1)
     abort.abort(new Error('enough'))
     await assert.rejects(fetching, /enough/)
-    await until(() => node.transfers.running() === 0)
+    await ended(node)
     assert.equal(upstream.underWay(), 0)
   })
   it('makes those wait who are too many', async (t) => {
@@ -466,8 +483,9 @@ describe('transfer: a kept part', () => {
       if (count > 3) throw new SourceFaultError('dying', 'gone')
       return block
     })
-    const node = await engine(t, { sources: [feed(info)], peers: [dying as BlockSource] })
+    const node = await engine(t, { sources: [feed(info)], peers: [dying] })
     await assert.rejects(whole(node, info), NoSourceError)
+    await ended(node)
     assert.equal(existsSync(pathIn(node.dir, info.narHash, true)), true)
     assert.ok(dying.asked.length <= 3 + 4 * SOURCE_MAX_FAULTS_PER_NAR * 2)
   })
@@ -485,7 +503,7 @@ describe('transfer: when the disk fails', () => {
       assert.match(error.message, /spool file/)
       return true
     })
-    assert.equal(node.transfers.running(), 0)
+    await ended(node)
     await rm(folder)
     assert.deepEqual(await whole(node, info), nar)
   })

@@ -7,9 +7,11 @@ const COMMAND_DEADLINE_MS = 60_000
 const DAEMON_DEADLINE_S = 300
 const KILL_AFTER_S = 10
 
+export type Input = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
+
 export interface CommandOptions {
   readonly env?: NodeJS.ProcessEnv
-  readonly input?: AsyncIterable<Uint8Array>
+  readonly input?: Input
   /** Gets stdout instead of the caller. */
   readonly onBytes?: (bytes: Uint8Array) => void
 }

@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { isLoopback } from '../../../src/config/address.ts'
 import { workDir } from './cleanup.ts'
 import { bounded, run } from './command.ts'
+import type { Input } from './command.ts'
 
 const START_DEADLINE_MS = 30_000
 
@@ -27,7 +28,7 @@ export interface Kubo {
   readonly addr: string
   readonly gatewayUrl: string
   /** One `ipfs` command, asked of the daemon. */
-  ipfs(args: readonly string[], input?: AsyncIterable<Uint8Array>): Promise<string>
+  ipfs(args: readonly string[], input?: Input): Promise<string>
   /** Hex, of what the command writes to stdout. */
   sha256(args: readonly string[]): Promise<string>
 }
@@ -38,7 +39,7 @@ export async function startKubo(cleanup: AsyncDisposableStack): Promise<Kubo> {
   const repo = join(home, 'repo')
   await mkdir(repo)
   const env = { HOME: home, IPFS_PATH: repo, IPFS_TELEMETRY: 'off' }
-  const ipfs = (args: readonly string[], input?: AsyncIterable<Uint8Array>): Promise<string> =>
+  const ipfs = (args: readonly string[], input?: Input): Promise<string> =>
     run('ipfs', args, { env, ...(input === undefined ? {} : { input }) })
 
   await ipfs(['init', '--profile=test,unixfs-v1-2025'])
@@ -104,7 +105,7 @@ const SETTINGS: Settings = {
   Bootstrap: [],
   DNS: { Resolvers: {} },
   Discovery: { MDNS: { Enabled: false } },
-  // Else a peer that is gone for Kubo is not gone: it would ask the gateway's caller's neighbours.
+  // It gives what Kubo holds, as a pinning service's does.
   Gateway: { NoFetch: true },
   HTTPRetrieval: { Enabled: false },
   Ipns: { DelegatedPublishers: [] },

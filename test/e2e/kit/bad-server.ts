@@ -1,0 +1,91 @@
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Stage } from './stage.ts'
+
+/** What is done with one answer. */
+export type Deed =
+  | { readonly do: 'pass' }
+  | { readonly do: 'replace'; readonly body: Uint8Array }
+  /** The head and so many bytes of the body, then nothing more; or the connection is cut. */
+  | { readonly do: 'silence' | 'cut'; readonly after: number }
+  /** Not even a head. */
+  | { readonly do: 'never' }
+
+/** @param path with its query */
+export type Mischief = (path: string, body: Uint8Array) => Deed | Promise<Deed>
+
+export const PASS: Deed = { do: 'pass' }
+
+/** A web server that passes on what another one, or a folder, has; and does some mischief on the way. No ranges. */
+export async function startBadServer(
+  stage: Stage,
+  original: URL,
+  mischief: Mischief,
+): Promise<{ url: string; asked: string[] }> {
+  const base = new URL(original.href.endsWith('/') ? original.href : `${original.href}/`)
+  const asked: string[] = []
+  const server = createServer((request, response) => {
+    const path = (request.url ?? '/').slice(1)
+    asked.push(path)
+    const answer = async (): Promise<void> => {
+      const found = await read(new URL(path, base), stage.signal)
+      if (found.body === undefined) response.writeHead(found.status).end()
+      else perform(response, found.type, found.body, await mischief(path, found.body))
+    }
+    answer().catch((error: unknown) => response.destroy(error instanceof Error ? error : undefined))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  stage.onEnd(async () => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked }
+}
+
+function perform(response: ServerResponse, type: string, body: Uint8Array, deed: Deed): void {
+  const head = { 'Content-Type': type, 'Content-Length': body.length }
+  switch (deed.do) {
+    case 'pass':
+      response.writeHead(200, head).end(body)
+      break
+    case 'replace':
+      response.writeHead(200, { ...head, 'Content-Length': deed.body.length }).end(deed.body)
+      break
+    case 'silence':
+      response.writeHead(200, head).write(body.subarray(0, deed.after))
+      break
+    case 'cut':
+      response.writeHead(200, head).write(body.subarray(0, deed.after), () => response.destroy())
+      break
+    case 'never':
+      break
+    default:
+      deed satisfies never
+  }
+}
+
+async function read(
+  url: URL,
+  signal: AbortSignal,
+): Promise<{ status: number; type: string; body: Uint8Array | undefined }> {
+  if (url.protocol === 'file:') {
+    const body = await readFile(url).catch(() => undefined)
+    return { status: body === undefined ? 404 : 200, type: 'application/octet-stream', body }
+  }
+  const answer = await fetch(url, { signal })
+  const type = answer.headers.get('content-type') ?? 'application/octet-stream'
+  const body = new Uint8Array(await answer.arrayBuffer())
+  return { status: answer.status, type, body: answer.status === 200 ? body : undefined }
+}
+
+/** A copy with one bit changed, in the middle. */
+export function flipBit(bytes: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(bytes)
+  const at = copy.length >> 1
+  copy[at] = (copy[at] ?? 0) ^ 0x10
+  return copy
+}

@@ -1,0 +1,40 @@
+import { execFile } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { promisify } from 'node:util'
+
+/** What one end-to-end test stands on: a folder, and whatever runs in it. All of it is gone after the test. */
+export interface Stage {
+  readonly dir: string
+  /** Aborted when the test ends or has taken far too long. */
+  readonly signal: AbortSignal
+  /** Last in, first out. */
+  onEnd(work: () => Promise<void>): void
+  /** What is printed when the test fails. */
+  keepLog(name: string, text: () => string): void
+}
+
+const TEST_DEADLINE_MS = 180_000
+
+export async function openStage(t: TestContext): Promise<Stage> {
+  const dir = await mkdtemp(join(tmpdir(), 'narswarm-e2e-'))
+  const works: (() => Promise<void>)[] = []
+  const logs: [name: string, text: () => string][] = []
+  t.after(async () => {
+    for (const work of works.reverse()) await work()
+    if (!t.passed) {
+      for (const [name, text] of logs) process.stderr.write(`--- ${t.name}: ${name}\n${text()}\n`)
+    }
+    // Nix takes the write bit from all that it puts into a store.
+    await promisify(execFile)('chmod', ['-R', 'u+w', dir])
+    await rm(dir, { recursive: true, force: true })
+  })
+  return {
+    dir,
+    signal: AbortSignal.any([t.signal, AbortSignal.timeout(TEST_DEADLINE_MS)]),
+    onEnd: (work) => works.push(work),
+    keepLog: (name, text) => logs.push([name, text]),
+  }
+}
