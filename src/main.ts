@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { adminSocketPath } from './cli/connect.ts'
 import { createLog } from './cli/log.ts'
 import type { NarswarmNode, NodeDeps, Serving } from './cli/node.ts'
 import { runCli } from './cli/program.ts'
@@ -50,6 +51,7 @@ import { startSwarmNode } from './swarm/node.ts'
 import type { SwarmNode } from './swarm/node.ts'
 import { createFeedPipe } from './upstream/feed-pipe.ts'
 import { createUpstream } from './upstream/upstream.ts'
+import type { Upstream } from './upstream/upstream.ts'
 
 interface Program {
   readonly name: string
@@ -90,7 +92,6 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
   const { stateDir, storeDir } = config
   const clock = Date.now
   const started = new Date(clock()).toISOString()
-  for (const warning of config.warnings) log.warn({}, warning)
 
   await mkdir(stateDir, { recursive: true, mode: 0o700 })
   const lock = lockStateDir(stateDir)
@@ -233,6 +234,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
   const timers = new AbortController()
 
   async function serve(): Promise<Serving> {
+    for (const warning of config.warnings) log.warn({}, warning)
     const node = config.profile !== 'private' || config.peers.addrs.length > 0 ? await swarm(true) : undefined
     const cache = createCacheApp(
       {
@@ -281,8 +283,9 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
       peerUrl = cacheUrl(peerListener.address)
     }
     listeners.push(
-      await listen(createAdminApp({ operations, log }), { path: join(stateDir, 'admin.sock') }, { log }),
+      await listen(createAdminApp({ operations, log }), { path: adminSocketPath(config) }, { log }),
     )
+    for (const upstream of upstreams) void checkUpstream(upstream, log, timers.signal)
     void keepFollowing(follower, log, timers.signal)
     void keepSigning(published, log, timers.signal)
     serving = {
@@ -308,6 +311,16 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
       db.close()
       lock.release()
     },
+  }
+}
+
+/** Says early what would otherwise show as a miss; a cache that is down now may be up when it is asked. */
+async function checkUpstream(upstream: Upstream, log: Log, signal: AbortSignal): Promise<void> {
+  try {
+    await upstream.cacheInfo({ signal })
+  } catch (error) {
+    if (!signal.aborted)
+      log.warn({ source: upstream.id }, error instanceof Error ? error.message : String(error))
   }
 }
 

@@ -4,7 +4,6 @@ import { withOperations } from './connect.ts'
 import { addConfigOption, addJsonOption } from './context.ts'
 import type { CliContext, ConfigOption, JsonOption } from './context.ts'
 import type { Output } from './output.ts'
-import { formatTime } from './units.ts'
 
 export function addFeedStatus(feed: Command, context: CliContext): void {
   addJsonOption(addConfigOption(feed.command('status')))
@@ -24,12 +23,7 @@ async function feedStatus(context: CliContext, options: ConfigOption & JsonOptio
 
 export function printFeeds(output: Output, { published, followed }: FeedsReport): void {
   output.table(
-    published.map((feed) => [
-      feed.name,
-      String(feed.size),
-      formatTime(feed.signedAt * 1000),
-      feed.rootKeys.join(' '),
-    ]),
+    published.map((feed) => [feed.name, String(feed.size), feed.signed_at, feed.root_keys.join(' ')]),
     [
       { title: 'PUBLISHED FEED' },
       { title: 'ENTRIES', align: 'right' },
@@ -43,8 +37,8 @@ export function printFeeds(output: Output, { published, followed }: FeedsReport)
       feed.name,
       feed.state,
       String(feed.size),
-      feed.signedAt === undefined ? '-' : formatTime(feed.signedAt * 1000),
-      feed.syncedAt === undefined ? '-' : formatTime(feed.syncedAt),
+      feed.signed_at ?? '-',
+      feed.synced_at ?? '-',
     ]),
     [
       { title: 'FOLLOWED FEED' },
@@ -57,9 +51,8 @@ export function printFeeds(output: Output, { published, followed }: FeedsReport)
   for (const { name, problems, fork } of followed) {
     for (const problem of problems) output.complain(`feed ${name}: ${problem}`)
     if (fork !== undefined) {
-      const when = formatTime(fork.foundAt)
       output.complain(
-        `feed ${name}: FORKED, its log signed two histories (${fork.source}, ${when}); do not trust it`,
+        `feed ${name}: FORKED, its log signed two histories (${fork.source}, ${fork.found_at}); do not trust it`,
       )
     }
   }

@@ -8,6 +8,7 @@ import { RequestError } from './operations.ts'
 import type { Operations } from './operations.ts'
 import { publishRequest } from './publish.ts'
 import type { PublishDeps } from './publish.ts'
+import { describeFollowed, describePublished } from './status.ts'
 import type { FeedsReport, StatusDocument } from './status.ts'
 import { verifyPath } from './verify.ts'
 import type { Resolver } from '../substitute/resolve.ts'
@@ -27,8 +28,8 @@ export interface OperationsDeps extends Omit<PublishDeps, 'feeds'> {
 
 export function createOperations(deps: OperationsDeps, config: { storeDir: string }): Operations {
   const feedsReport = (): FeedsReport => ({
-    published: [...deps.feeds.values()].map((feed) => feed.status()),
-    followed: deps.follower.status(),
+    published: [...deps.feeds.values()].map((feed) => describePublished(feed.status())),
+    followed: deps.follower.status().map(describeFollowed),
   })
 
   return {

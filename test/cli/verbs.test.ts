@@ -35,24 +35,23 @@ const FEEDS = {
       name: FEED,
       origin: 'narswarm/a.example/b/1',
       size: 5,
-      rootHash: 'x',
-      signedAt: 1_767_225_600,
-      rootKeys: ['a.example/b/root+1234+key'],
-      rootVersion: 1,
-      expires: 1_900_000_000,
-      maxAgeSeconds: 172_800,
+      root_hash: 'x',
+      signed_at: '2026-01-01T00:00:00Z',
+      root_keys: ['a.example/b/root+1234+key'],
+      root_version: 1,
+      expires: '2030-03-17T17:46:40Z',
     },
   ],
   followed: [
     {
       name: 'c.example/d',
-      rootKey: 'k',
+      root_key: 'k',
       state: 'fresh',
       size: 12,
-      signedAt: 1_767_225_600,
+      signed_at: '2026-01-01T00:00:00Z',
       problems: ['10.0.0.2: no answer'],
     },
-    { name: 'new.example/x', rootKey: 'k', state: 'never-synced', size: 0, problems: [] },
+    { name: 'new.example/x', root_key: 'k', state: 'never-synced', size: 0, problems: [] },
   ],
 } as unknown as FeedsReport
 
@@ -151,9 +150,9 @@ test('feed status lists, and says when there is nothing to list', async (t) => {
 })
 
 test('a forked feed is shouted about', async (t) => {
-  const fork = { ours: 'a', theirs: 'b', source: 'http://10.0.0.2', foundAt: 1_767_225_600_000 }
+  const fork = { ours: 'a', theirs: 'b', source: 'http://10.0.0.2', found_at: '2026-01-01T00:00:00Z' }
   const followed = [
-    { name: 'c.example/d', rootKey: 'k', state: 'forked' as const, size: 1, problems: [], fork },
+    { name: 'c.example/d', root_key: 'k', state: 'forked' as const, size: 1, problems: [], fork },
   ]
   const operations = fakeOperations({
     feeds: async () => ({ published: [], followed }) as unknown as FeedsReport,

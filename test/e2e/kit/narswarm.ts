@@ -122,6 +122,29 @@ export async function startNarswarm(
   }
 }
 
+/** One that shares all that the keys of `publicKeys` signed, on loopback; the default keys when there are none. */
+export function startPublisher(
+  stage: Stage,
+  name: string,
+  settings: Record<string, unknown>,
+  publicKeys?: readonly string[],
+): Promise<Narswarm> {
+  return startNarswarm(stage, name, {
+    profile: 'pool',
+    peer: { listen: '127.0.0.1:0' },
+    swarm: { listen: ['/ip4/127.0.0.1/tcp/0'] },
+    ...(publicKeys === undefined ? {} : { trust: { keys: publicKeys }, share: { keys: publicKeys } }),
+    ...settings,
+  })
+}
+
+/** Where others reach it. */
+export async function addressesOf(node: Narswarm): Promise<{ peerUrl: string; addrs: readonly string[] }> {
+  const { peer, swarm } = await node.status()
+  if (peer === undefined || swarm === undefined) throw new Error('it shares nothing')
+  return { peerUrl: peer.url, addrs: swarm.addrs }
+}
+
 /** The feed's line in the configuration of those who follow it. */
 export interface FollowedFeed {
   readonly name: string
@@ -138,10 +161,9 @@ export async function publishFeed(
   const created = JSON.parse(await node.cli('feed', 'create', name, '--json')) as { root_key: string }
   const lines = (await node.cli('publish', '--feed', name, '--json', ...what)).trim().split('\n')
   const events = lines.map((line) => JSON.parse(line) as { path?: string; cid?: string; size?: number })
-  const { peer } = await node.status()
-  if (peer === undefined) throw new Error('there is no peer listener')
+  const { peerUrl } = await addressesOf(node)
   return {
-    feed: { name, root_key: created.root_key, sources: [`${peer.url}/feed/${name}`] },
+    feed: { name, root_key: created.root_key, sources: [`${peerUrl}/feed/${name}`] },
     size: events.at(-1)?.size ?? 0,
     cids: new Map(events.flatMap(({ path, cid }) => (path && cid ? [[path, cid]] : []))),
   }

@@ -16,7 +16,7 @@ export interface Stage {
   keepLog(name: string, text: () => string): void
 }
 
-const TEST_DEADLINE_MS = 180_000
+const TEST_DEADLINE_MS = 280_000
 
 export async function openStage(t: TestContext): Promise<Stage> {
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-e2e-'))

@@ -138,7 +138,7 @@ async function start(
   settings: Record<string, unknown>,
   cleanup: AsyncDisposableStack,
   options: CallOptions,
-): Promise<{ node: ChildNode; stop(): Promise<void> }> {
+): Promise<{ node: ChildNode; stop: () => Promise<void> }> {
   const common = {
     store_dir: STORE_DIR,
     // What this machine's own store holds is nothing to the test.
