@@ -173,6 +173,8 @@ export const SOURCE_MAX_FAULTS_PER_NAR = 3
 export const FIRST_PROGRESS_MS = 1_500
 /** No byte for so long, and the next way takes over where this one stopped. */
 export const WAY_STALL_MS = 5_000
+/** How often a way's progress is looked at. */
+export const STALL_LOOK_MS = 250
 /** Less than this in WAY_STALL_MS is no progress: a stream of one byte a second would hold a NAR for ever. */
 export const WAY_PROGRESS_BYTES = 64 * KIB
 /** Ways that broke off are tried again as long as each round brings bytes, so often at most. */

@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream'
 const { file } = JSON.parse(process.argv[2] ?? '{}') as { file: string }
 const server = createServer((_, response) => {
   response.writeHead(200, { 'content-length': statSync(file).size })
-  pipeline(createReadStream(file, { highWaterMark: 1024 * 1024 }), response, () => {})
+  pipeline(createReadStream(file), response, () => {})
 })
 server.listen(0, '127.0.0.1', () => {
   process.stdout.write(`${JSON.stringify({ port: (server.address() as AddressInfo).port })}\n`)

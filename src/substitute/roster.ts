@@ -107,7 +107,9 @@ export function createRoster(
         inFlight.set(source, busy(source) - 1)
         if (outcome === undefined) return
         if (outcome === 'stalled') {
-          isNewFault(source, request)
+          if (isNewFault(source, request)) {
+            log.warn({ source: source.id }, 'source stalled, what it was asked for is asked of the next')
+          }
         } else if ('bytes' in outcome) {
           scores.delivered(source.id, outcome.bytes, clock() - at)
           deps.onDelivered?.()

@@ -10,14 +10,7 @@ import { createPlanner } from '../dag/planner.ts'
 import type { Planner } from '../dag/planner.ts'
 import { DagError } from '../dag/reader.ts'
 import { LEAF_BYTES } from '../dag/profile.ts'
-import {
-  FIRST_PROGRESS_MS,
-  HELD_BACK_BYTES,
-  ORPHAN_GRACE_MS,
-  WAY_MAX_ROUNDS_COUNT,
-  WAY_PROGRESS_BYTES,
-  WAY_STALL_MS,
-} from '../limits.ts'
+import { HELD_BACK_BYTES, ORPHAN_GRACE_MS, WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { narHashDigest } from '../nix/hash.ts'
 import { COST, SourceFaultError, SourceLieError } from '../source.ts'
@@ -33,6 +26,7 @@ import type { VerifiedNarInfo } from './policy.ts'
 import { createProgress } from './progress.ts'
 import { createRoster } from './roster.ts'
 import type { Scores } from './scores.ts'
+import { watchForStall } from './stall-watch.ts'
 import { wayId } from './ways.ts'
 import type { Way } from './ways.ts'
 
@@ -177,43 +171,15 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
    * @param isOther whether there is a way after this one; it may have to ask over the network
    */
   async function follow(way: Way, target: SpoolFile, isOther: () => Promise<boolean>): Promise<void> {
-    const stalled = new AbortController()
-    const signal = AbortSignal.any([abort.signal, stalled.signal])
-    const first = target.prefix
-    let seen = first
-    let seenAt = clock()
-    let blocks = 0
-    let patience = FIRST_PROGRESS_MS
-    let other: boolean | undefined
-    const moved = (): boolean => {
-      if (blocks > 0 || target.prefix > first) patience = WAY_STALL_MS
-      // Any block counts, though the next in order may be missing: the scheduler sees to that one.
-      if (blocks === 0 && target.prefix - seen < WAY_PROGRESS_BYTES) return false
-      blocks = 0
-      seen = target.prefix
-      seenAt = clock()
-      return true
-    }
-    const watch = setInterval(() => {
-      if (moved() || clock() - seenAt <= patience) return
-      if (other === true) {
-        stalled.abort(new WayStalledError(`${wayId(way)}: no progress for ${patience} ms`))
-      } else if (other === undefined) {
-        other = false
-        isOther().then(
-          (is) => (other = is),
-          // Who asks for the next way hears of it.
-          () => {},
-        )
-      }
-    }, 250)
+    const watch = watchForStall(wayId(way), { clock, prefix: () => target.prefix, isOther })
+    const signal = AbortSignal.any([abort.signal, watch.signal])
     try {
-      if (way.kind === 'blocks') await byBlocks(way, target, () => blocks++, { signal })
+      if (way.kind === 'blocks') await byBlocks(way, target, () => watch.delivered(), { signal })
       else await byStream(way, target, { signal })
     } catch (error) {
-      throw stalled.signal.aborted ? (stalled.signal.reason as Error) : error
+      throw watch.signal.aborted ? (watch.signal.reason as Error) : error
     } finally {
-      clearInterval(watch)
+      watch.stop()
     }
   }
 

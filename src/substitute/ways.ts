@@ -32,8 +32,12 @@ export async function* findWays(
       yield way
     }
   }
-  // A root that had a part in a wrong NAR lately is the last resort, after all that others may offer.
-  const isDoubtful = (way: Way): boolean => way.kind === 'blocks' && !deps.scores.usable(wayId(way))
+  // The last resort, after all that others may offer: a root that had a part in a wrong NAR lately, and every root while
+  // all peers failed lately (P8).
+  const { scores, blockSources } = deps
+  const isDoubtful = (way: Way): boolean =>
+    way.kind === 'blocks' &&
+    (!scores.usable(wayId(way)) || !blockSources.some((source) => scores.usable(source.id)))
   const known = order(deps.resolver.offer(info), deps)
   yield* unseen(known.filter((way) => !isDoubtful(way)))
   const all = order(await deps.resolver.askAll(info, options), deps)
@@ -49,13 +53,7 @@ function order(offer: Offer, deps: { scores: Scores; blockSources: readonly Bloc
       a.cost - b.cost ||
       (scores.averageMs(a.id) ?? 0) - (scores.averageMs(b.id) ?? 0),
   )
+  const blocks: Way[] = offer.roots.map(({ root, from }) => ({ kind: 'blocks', root, told: from }))
   const streamed: Way[] = streams.map((source) => ({ kind: 'stream', source }))
-  const blocks: Way[] =
-    blockSources.length === 0
-      ? []
-      : offer.roots.map(({ root, from }) => ({ kind: 'blocks', root, told: from }))
-  // All peers failed lately: upstream first, the peers only when it fails too (P8).
-  return blockSources.some((source) => scores.usable(source.id))
-    ? [...blocks, ...streamed]
-    : [...streamed, ...blocks]
+  return blockSources.length === 0 ? streamed : [...blocks, ...streamed]
 }

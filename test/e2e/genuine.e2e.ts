@@ -23,7 +23,9 @@ test(
     const cache = join(stage.dir, 'cache')
     const infos = await copySelfContained(vectorsDir() ?? '', cache)
     assert.equal(infos.length, 16)
-    const bytes = [...new Map(infos.map(({ narHash, narSize }) => [narHash, narSize])).values()].reduce((a, b) => a + b)
+    const bytes = [...new Map(infos.map(({ narHash, narSize }) => [narHash, narSize])).values()].reduce(
+      (a, b) => a + b,
+    )
 
     // No key is named: what a fresh install trusts and shares is what cache.nixos.org signed.
     const publisher = await startPublisher(stage, 'A', { store_root: join(stage.dir, 'no-store') })
@@ -70,7 +72,8 @@ async function copySelfContained(vectors: string, cache: string): Promise<NarInf
   const copied: NarInfo[] = []
   for (const file of await readdir(join(vectors, 'narinfo'))) {
     const info = parseNarInfo(await readFile(join(vectors, 'narinfo', file), 'utf8'), STORE_DIR)
-    if (info.references.some((one) => one !== info.storePath) || !existsSync(join(vectors, info.url))) continue
+    if (info.references.some((one) => one !== info.storePath) || !existsSync(join(vectors, info.url)))
+      continue
     await copyFile(join(vectors, 'narinfo', file), join(cache, file))
     await copyFile(join(vectors, info.url), join(cache, info.url))
     copied.push(info)

@@ -10,52 +10,61 @@ import { openStage } from './kit/stage.ts'
 /** Of some 190. */
 const BLOCKS_BEFORE = 100
 
-test('a narswarm killed in the middle of a NAR goes on where it was', { skip: skipWithoutNix() }, async (t) => {
-  const stage = await openStage(t)
-  const builder = await openBuilder(stage, 'large')
-  const { top, closure, publicKey } = builder
-  const narSize = closure[0]?.narSize ?? 0
+test(
+  'a narswarm killed in the middle of a NAR goes on where it was',
+  { skip: skipWithoutNix() },
+  async (t) => {
+    const stage = await openStage(t)
+    const builder = await openBuilder(stage, 'large')
+    const { top, closure, publicKey } = builder
+    const narSize = closure[0]?.narSize ?? 0
 
-  const publisher = await startPublisher(stage, 'A', { store_root: builder.root }, [publicKey])
-  const { feed, size } = await publishFeed(publisher, 'e2e.narswarm.invalid/main', top)
-  const { peerUrl } = await addressesOf(publisher)
+    const publisher = await startPublisher(stage, 'A', { store_root: builder.root }, [publicKey])
+    const { feed, size } = await publishFeed(publisher, 'e2e.narswarm.invalid/main', top)
+    const { peerUrl } = await addressesOf(publisher)
 
-  // Lets so many blocks through, then none until it is opened.
-  let open = (): void => {}
-  const opened = new Promise<void>((resolve) => (open = resolve))
-  let passed = 0
-  let onFull = (): void => {}
-  const full = new Promise<void>((resolve) => (onFull = resolve))
-  const gate = await startBadServer(stage, new URL(peerUrl), async () => {
-    passed += 1
-    if (passed > BLOCKS_BEFORE) {
-      onFull()
-      await opened
+    // Lets so many blocks through, then none until it is opened.
+    let open = (): void => {}
+    const opened = new Promise<void>((resolve) => (open = resolve))
+    let passed = 0
+    let onFull = (): void => {}
+    const full = new Promise<void>((resolve) => (onFull = resolve))
+    const gate = await startBadServer(stage, new URL(peerUrl), async () => {
+      passed += 1
+      if (passed > BLOCKS_BEFORE) {
+        onFull()
+        await opened
+      }
+      return PASS
+    })
+
+    const machine = await openNixMachine(stage, 'machine')
+    const settings = {
+      store_root: machine.root,
+      trust: { keys: [publicKey] },
+      feed: [feed],
+      peers: { urls: [gate.url] },
     }
-    return PASS
-  })
+    const consumer = await startNarswarm(stage, 'B', settings)
+    const { cache } = await consumer.until(hasFeeds(size))
 
-  const machine = await openNixMachine(stage, 'machine')
-  const settings = { store_root: machine.root, trust: { keys: [publicKey] }, feed: [feed], peers: { urls: [gate.url] } }
-  const consumer = await startNarswarm(stage, 'B', settings)
-  const { cache } = await consumer.until(hasFeeds(size))
+    const installed = machine.realise([top], { url: cache.url, publicKey })
+    await full
+    await consumer.kill()
+    open()
+    // On the same port: it is the same Nix, still trying, and it has its narinfo already.
+    await consumer.start({ cache: { listen: new URL(cache.url).host } })
 
-  const installed = machine.realise([top], { url: cache.url, publicKey })
-  await full
-  await consumer.kill()
-  open()
-  // On the same port: it is the same Nix, still trying, and it has its narinfo already.
-  await consumer.start({ cache: { listen: new URL(cache.url).host } })
+    const { ok, stderr } = await installed
+    assert.ok(ok, stderr)
+    assert.match(stderr, /retrying from offset [1-9]/)
+    await machine.verify()
+    assert.deepEqual(machine.validPaths(), closure)
 
-  const { ok, stderr } = await installed
-  assert.ok(ok, stderr)
-  assert.match(stderr, /retrying from offset [1-9]/)
-  await machine.verify()
-  assert.deepEqual(machine.validPaths(), closure)
-
-  const bytes = (await consumer.status()).sources.reduce((sum, source) => sum + source.bytes, 0)
-  assert.ok(bytes < narSize, `expected less than ${narSize} bytes to be fetched again, got ${bytes}`)
-  t.diagnostic(`${bytes} of ${narSize} bytes after the restart`)
-  await consumer.stop()
-  await publisher.stop()
-})
+    const bytes = (await consumer.status()).sources.reduce((sum, source) => sum + source.bytes, 0)
+    assert.ok(bytes < narSize, `expected less than ${narSize} bytes to be fetched again, got ${bytes}`)
+    t.diagnostic(`${bytes} of ${narSize} bytes after the restart`)
+    await consumer.stop()
+    await publisher.stop()
+  },
+)

@@ -248,7 +248,9 @@ export function timersAlive(): number {
   return process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length
 }
 
-/** Until `condition` holds; the test's own time limit ends it otherwise. */
+/** Until `condition` holds. @throws after ten seconds: a test that fails must end, too */
 export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await sleep(5)
+  for (const begun = Date.now(); !condition(); await sleep(5)) {
+    if (Date.now() - begun > 10_000) throw new Error(`not so within ten seconds: ${condition.toString()}`)
+  }
 }

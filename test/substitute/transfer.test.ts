@@ -154,11 +154,22 @@ describe('transfer: one way after the other', () => {
     async (t) => {
       const silent = peer('silent', blocks, (_, { signal }) => silence(signal))
       const upstream = stream('upstream', nar)
-      const node = await engine(t, { sources: [feed(info), ...streams(info, upstream)], peers: [silent] })
+      const next = noise(2 * MIB, 'next')
+      const nextInfo = narInfoOf(planOf(next), 'next-1.0')
+      const sources = [
+        feed(info),
+        feed(nextInfo, planOf(next).root),
+        ...streams(info, upstream),
+        ...streams(nextInfo, stream('next', next)),
+      ]
+      const node = await engine(t, { sources, peers: [silent] })
       assert.deepEqual(await whole(node, info), nar)
       assert.deepEqual(upstream.opened, [0])
       assert.equal(node.scores.usable('silent'), false)
       assert.equal(silent.underWay(), 0)
+      // Of this one the feed alone has told; its upstream is asked before the silent peer.
+      assert.deepEqual(await whole(node, nextInfo), next)
+      assert.equal(silent.asked.length, 1)
     },
   )
   it('waits for a slow peer when there is nobody else', { timeout: 20_000 }, async (t) => {
@@ -356,13 +367,18 @@ describe('transfer: many readers', () => {
     const before = timersAlive()
     const upstream = stream('upstream', nar, diesAt('upstream', 2 * MIB))
     const node = await engine(t, { sources: streams(info, upstream) })
-    await assert.rejects(whole(node, info), NoSourceError)
+    const transfer = await node.transfers.open(await resolved(node, info), undefined, options)
+    const reader = transfer.read({ start: 0, end: nar.length }, options)[Symbol.asyncIterator]()
+    await reader.next()
     await ended(node)
+    await assert.rejects(async () => {
+      while ((await reader.next()).done !== true);
+    }, NoSourceError)
     assert.equal(timersAlive(), before)
   })
 })
 
-describe('transfer: nobody reads', { concurrency: true }, () => {
+describe('transfer: what takes its time', { concurrency: true }, () => {
   it(
     'stops when nobody reads any more, keeps the part, and goes on from there',
     { timeout: 30_000 },
@@ -384,6 +400,22 @@ describe('transfer: nobody reads', { concurrency: true }, () => {
       assert.deepEqual(upstream.opened, [0, 2 * MIB])
     },
   )
+  it('leaves a stream that trickles for the next one', { timeout: 30_000 }, async (t) => {
+    const trickle = stream('trickle', nar, (_, signal) => sleep(50, undefined, { signal }), {
+      cost: COST.neighbour,
+      chunk: 1,
+    })
+    const upstream = stream('upstream', nar)
+    const node = await engine(t, { sources: streams(info, trickle, upstream) })
+    const found = await resolved(node, info)
+    await until(() => node.sources.every((one) => (one as TestSource).asked === 1))
+    await node.transfers.fetch(found, options)
+    assert.deepEqual(await whole(node, info), nar)
+    assert.equal(upstream.opened.length, 1)
+    assert.ok((upstream.opened[0] ?? 0) > 0)
+    assert.equal(node.scores.usable('trickle'), false)
+    assert.equal(trickle.underWay(), 0)
+  })
   it('is not given up while somebody waits for the whole', { timeout: 30_000 }, async (t) => {
     let go: () => void = () => {}
     const held = new Promise<void>((resolve) => (go = resolve))

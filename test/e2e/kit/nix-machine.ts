@@ -82,7 +82,9 @@ export async function openNixMachine(stage: Stage, name: string): Promise<NixMac
     root,
     async build(file, attribute, args = []) {
       const sandbox = ['--option', 'sandbox', 'true', '--option', 'sandbox-paths', SANDBOX_PATHS]
-      return (await mustRun('nix-build', [file, '-A', attribute, '--no-out-link', ...sandbox, ...args])).trim()
+      return (
+        await mustRun('nix-build', [file, '-A', attribute, '--no-out-link', ...sandbox, ...args])
+      ).trim()
     },
     realise(paths, { url, publicKey }) {
       const settings = {

@@ -24,7 +24,9 @@ export async function openStage(t: TestContext): Promise<Stage> {
   const logs: [name: string, text: () => string][] = []
   t.after(async () => {
     for (const work of works.reverse()) await work()
-    if (!t.passed) {
+    // Node has had it since 21.7; its types have not.
+    const { passed } = t as TestContext & { readonly passed: boolean }
+    if (!passed) {
       for (const [name, text] of logs) process.stderr.write(`--- ${t.name}: ${name}\n${text()}\n`)
     }
     // Nix takes the write bit from all that it puts into a store.

@@ -122,8 +122,9 @@ export async function installWithNix(
   const path = formatStorePath(storePath, STORE_DIR)
   const store = ['--store', join(dir, 'nix-root')]
   const home = join(dir, 'nix-home')
-  // Neither what this machine's Nix is told, nor what it remembers of caches.
-  const env = { HOME: home, XDG_CACHE_HOME: join(home, 'cache'), NIX_CONF_DIR: home, NIX_REMOTE: '' }
+  // Neither what this machine's Nix is told, nor what it remembers of caches, nor its proxy.
+  const nix = { NIX_CONF_DIR: home, NIX_REMOTE: '', NIX_CONFIG: '' }
+  const env = { ...nix, HOME: home, XDG_CACHE_HOME: join(home, 'cache'), no_proxy: '127.0.0.1' }
   const trust = ['--option', 'trusted-public-keys', settings.publicKey]
   const from = ['--option', 'substituters', settings.substituter]
   const begun = performance.now()
