@@ -85,6 +85,9 @@ export const LEAF_LOCATIONS_MAX_COUNT = 16
 /** So many bad places are told in the log once each; then the list starts anew. */
 export const LOCAL_BLOCKS_WARNED_MAX_COUNT = 1_024
 
+/** Buffers of 1 MiB that lie ready for blocks on their way out. */
+export const LOCAL_BLOCKS_BUFFERS_COUNT = 16
+
 // upstream
 
 export const UPSTREAM_NARINFO_DEADLINE_MS = 5_000
@@ -92,8 +95,19 @@ export const UPSTREAM_FIRST_BYTE_DEADLINE_MS = 10_000
 /** No byte for so long is a dead source (curl's own default for Nix is 300 s). */
 export const UPSTREAM_STALL_MS = 15_000
 export const UPSTREAM_MAX_REDIRECTS = 3
-/** An xz header may ask for 4 GiB; nixpkgs' own NARs use at most 64 MiB. */
-export const XZ_MAX_DICTIONARY_BYTES = 128 * MIB
+/** An xz header may ask for 4 GiB; `xz -9` asks for this, which is also the most that our decoder takes. */
+export const XZ_MAX_DICTIONARY_BYTES = 64 * MIB
+/** Streams decoded at once: as many as one upstream has connections. Each may fill a dictionary. */
+export const XZ_THREADS_MAX_COUNT = 16
+/** Kept for the next stream, with the dictionary of the last one in memory. */
+export const XZ_THREADS_IDLE_COUNT = 2
+export const XZ_THREAD_IDLE_MS = 10_000
+/** JavaScript's own; pieces and dictionary are not in it. */
+export const XZ_THREAD_HEAP_BYTES = 64 * MIB
+/** What goes to a decoder and comes back at a time: the size of its own buffers. */
+export const XZ_PIECE_BYTES = 64 * KIB
+/** Pieces on their way to a decoder, and as many on their way back. */
+export const XZ_PIECES_AHEAD_COUNT = 8
 export const ZSTD_MAX_WINDOW_LOG = 27
 /** What a compressed NAR may be larger than an eighth more than the NAR: headers, tables and indexes of small ones. */
 export const COMPRESSED_SLACK_BYTES = 1 * MIB
@@ -153,6 +167,8 @@ export const OFFERS_MAX_COUNT = 20_000
 export const HELD_BACK_BYTES = 256 * KIB
 /** Leaves asked for ahead of the reader. */
 export const LEAF_WINDOW_COUNT = 16
+/** Buffers of 1 MiB that lie ready for the next leaf: a window and a half. */
+export const LEAF_BUFFERS_COUNT = 24
 /** In flight at one source while there are others; a source that is alone gets the whole window. */
 export const LEAF_IN_FLIGHT_PER_SOURCE_COUNT = 4
 export const LEAF_STALL_FLOOR_MS = 2_000

@@ -38,6 +38,8 @@ export interface BlockRef {
   cid: CID
   /** A source gives up (SourceLieError) before it reads more than this. */
   maxBytes: number
+  /** At least `maxBytes` long: a source may put the block there and return that part of it. */
+  into?: Uint8Array
 }
 
 /** A narinfo as it was told: parsed, not yet believed. */

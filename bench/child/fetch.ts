@@ -81,7 +81,9 @@ const { user, system } = process.cpuUsage(cpu)
 const doneMs = performance.now() - begun
 if (!spool.has(info.narHash)) throw new Error('the NAR is not in the spool')
 const rssMb = (process.resourceUsage().maxRSS * 1024) / 1e6
-process.stdout.write(`${JSON.stringify({ ms, doneMs, cpuMs: { user: user / 1000, system: system / 1000 }, bytes: info.narSize, rssMb })}\n`)
+process.stdout.write(
+  `${JSON.stringify({ ms, doneMs, cpuMs: { user: user / 1000, system: system / 1000 }, bytes: info.narSize, rssMb })}\n`,
+)
 await swarm?.stop()
 await rm(dir, { recursive: true, force: true })
 process.exit(0)

@@ -16,6 +16,8 @@ export interface Answer {
   /** Without Content-Length, which comes from the body. */
   readonly headers: Headers
   readonly body: string | Uint8Array | StreamedBody
+  /** Called when the bytes of `body` have left this process, or will not; without a socket it never is. */
+  readonly sent?: () => void
 }
 
 export interface TextAnswer extends Answer {

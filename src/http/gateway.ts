@@ -11,7 +11,7 @@ import { rootLink } from '../dag/reader.ts'
 import type { DagLink } from '../dag/reader.ts'
 import type { Log } from '../log.ts'
 import type { CallOptions } from '../source.ts'
-import type { LocalBlocks } from '../spool/local-blocks.ts'
+import type { LentBlock, LocalBlocks } from '../spool/local-blocks.ts'
 import { refusal } from './answer.ts'
 import type { Answer, Headers } from './answer.ts'
 import { carBlocks } from './car-body.ts'
@@ -68,7 +68,7 @@ async function gatewayAnswer(c: Context<HttpEnv>, deps: GatewayDeps, signal: Abo
 
     if (cid === undefined) {
       if (format.kind === 'car') throw new GatewayError('not-here', 'the probe has no CAR')
-      return await rawAnswer(text, 0, () => Promise.resolve(new Uint8Array()), request, found)
+      return await rawAnswer(text, 0, () => Promise.resolve(EMPTY), request, found)
     }
     const size = deps.blocks.size(cid, 'shared')
     if (size === undefined) throw missing(request)
@@ -80,7 +80,12 @@ async function gatewayAnswer(c: Context<HttpEnv>, deps: GatewayDeps, signal: Abo
       return bytes
     }
     if (format.kind === 'car') return await carAnswer(block, format.car, deps, read, request, found)
-    return await rawAnswer(text, size, read, request, found)
+    const lend = async (): Promise<LentBlock> => {
+      const lent = await deps.blocks.lend(cid, 'shared', { signal })
+      if (lent === undefined) throw missing(request)
+      return lent
+    }
+    return await rawAnswer(text, size, lend, request, found)
   } catch (error) {
     if (!(error instanceof GatewayError)) throw error
     return refusal(gatewayStatus(error.reason), error.message, headers)
@@ -103,10 +108,12 @@ function missing(request: SelectionRequest): GatewayError {
   return new GatewayError(onlyIfCached ? 'not-cached' : 'not-here', 'this block is not here')
 }
 
+const EMPTY: LentBlock = { bytes: new Uint8Array(), release: () => {} }
+
 async function rawAnswer(
   text: string,
   size: number,
-  read: () => Promise<Uint8Array>,
+  lend: () => Promise<LentBlock>,
   request: SelectionRequest,
   found: Headers,
 ): Promise<Answer> {
@@ -127,12 +134,10 @@ async function rawAnswer(
     case 206: {
       const { status, range } = selection
       const partial = status === 206 ? { 'Content-Range': formatContentRange(range, size) } : {}
-      const body = request.method === 'HEAD' ? bodyOfHead(size) : await read()
-      return {
-        status,
-        headers: { ...headers, ...partial },
-        body: body instanceof Uint8Array ? body.subarray(range.start, range.end) : body,
-      }
+      const head = { status, headers: { ...headers, ...partial } }
+      if (request.method === 'HEAD') return { ...head, body: bodyOfHead(size) }
+      const { bytes, release } = await lend()
+      return { ...head, body: bytes.subarray(range.start, range.end), sent: release }
     }
     default:
       return selection satisfies never

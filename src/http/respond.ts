@@ -63,6 +63,8 @@ export async function respond(
   if (bare || !isStreamed(body)) {
     const sent = bare || isStreamed(body) ? null : body
     if (outgoing === undefined) return new Response(sent, { status, headers })
+    // After the socket took them, or is gone: until then the kernel may still read them from where they are.
+    if (answer.sent !== undefined) outgoing.once('close', answer.sent)
     outgoing.writeHead(status, headers)
     outgoing.end(sent)
     return RESPONSE_ALREADY_SENT

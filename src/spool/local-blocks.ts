@@ -1,6 +1,7 @@
 import type { CID } from 'multiformats/cid'
 import { blockMatches } from '../dag/cid.ts'
-import { LOCAL_BLOCKS_WARNED_MAX_COUNT } from '../limits.ts'
+import { createLeafBuffers } from '../dag/leaf-buffers.ts'
+import { LOCAL_BLOCKS_BUFFERS_COUNT, LOCAL_BLOCKS_WARNED_MAX_COUNT } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
 import type { LocalStore } from '../store/local-store.ts'
@@ -15,18 +16,27 @@ type BlockScope = 'shared' | 'all'
 export interface LocalBlocks {
   /** Bytes whose hash has just been checked, or undefined. What is not right on disk is a miss, and told in the log once. */
   get(cid: CID, scope: BlockScope, options: CallOptions): Promise<Uint8Array | undefined>
+  /** The same in a buffer that is used again once it is released: for who sends a block away and forgets it. */
+  lend(cid: CID, scope: BlockScope, options: CallOptions): Promise<LentBlock | undefined>
   /** Bytes of the block if the index knows it, without a look at the disk. */
   size(cid: CID, scope: BlockScope): number | undefined
 }
 
+export interface LentBlock {
+  readonly bytes: Uint8Array
+  /** To be called once nobody reads the bytes any more; never is no harm but garbage. */
+  release(): void
+}
+
 export function createLocalBlocks(deps: {
   index: LeafIndex
-  spool: Pick<Spool, 'has' | 'read'>
+  spool: Pick<Spool, 'has' | 'readInto'>
   store?: LocalStore
   log: Log
 }): LocalBlocks {
   const { index, spool, store, log } = deps
   const warned = new Set<string>()
+  const buffers = createLeafBuffers(LOCAL_BLOCKS_BUFFERS_COUNT)
 
   const warnOnce = (place: string, fields: object, message: string): void => {
     if (warned.has(place)) return
@@ -47,23 +57,27 @@ export function createLocalBlocks(deps: {
   function* readers({ narHash, offset, size }: LeafLocation, options: CallOptions): Generator<Reader> {
     const range = { start: offset, end: offset + size }
     if (spool.has(narHash)) {
-      yield { place: `spool:${narHash}`, range, open: () => spool.read(narHash, range, options) }
+      yield { place: `spool:${narHash}`, range, read: (target) => spool.readInto(narHash, offset, target) }
     }
     if (store === undefined) return
     for (const path of index.nar(narHash)?.storePaths ?? []) {
-      yield { place: `store:${path}`, range, open: () => store.readNar(path, range, options) }
+      yield {
+        place: `store:${path}`,
+        range,
+        read: (target) => store.readNarInto(path, range, target, options),
+      }
     }
   }
 
   const tryRead = async (
     cid: CID,
-    reader: Reader,
+    { place, range, read }: Reader,
+    target: Uint8Array,
     { signal }: CallOptions,
-  ): Promise<Uint8Array | undefined> => {
-    const { place, range } = reader
+  ): Promise<boolean> => {
     try {
-      const bytes = await collect(reader.open(), range.end - range.start)
-      if (blockMatches(cid, bytes)) return bytes
+      await read(target)
+      if (blockMatches(cid, target)) return true
       const fields = { place, ...range, cid: cid.toString() }
       warnOnce(
         place,
@@ -73,34 +87,59 @@ export function createLocalBlocks(deps: {
     } catch (error) {
       signal.throwIfAborted()
       // Removed since `has`.
-      if (error instanceof SpoolMissError) return undefined
+      if (error instanceof SpoolMissError) return false
       warnOnce(place, { place, ...range, err: error }, 'local blocks: a block cannot be read from disk')
+    }
+    return false
+  }
+
+  /** @param take makes room for so many bytes */
+  const read = async (
+    cid: CID,
+    scope: BlockScope,
+    take: (size: number) => Uint8Array,
+    options: CallOptions,
+  ): Promise<Uint8Array | undefined> => {
+    options.signal.throwIfAborted()
+    const { digest } = cid.multihash
+    const node = findNode(digest, scope)
+    if (node !== undefined) {
+      if (blockMatches(cid, node)) return node
+      const text = cid.toString()
+      warnOnce(
+        `node:${text}`,
+        { cid: text },
+        'local blocks: an interior node in the database is not what was indexed',
+      )
+    }
+    for (const location of findLeaf(digest, scope)) {
+      const target = take(location.size)
+      for (const reader of readers(location, options)) {
+        if (await tryRead(cid, reader, target, options)) return target
+      }
     }
     return undefined
   }
 
   return {
-    async get(cid, scope, options) {
-      options.signal.throwIfAborted()
-      const { digest } = cid.multihash
-      const node = findNode(digest, scope)
-      if (node !== undefined) {
-        if (blockMatches(cid, node)) return node
-        const text = cid.toString()
-        warnOnce(
-          `node:${text}`,
-          { cid: text },
-          'local blocks: an interior node in the database is not what was indexed',
-        )
+    get: (cid, scope, options) => read(cid, scope, (size) => Buffer.allocUnsafeSlow(size), options),
+
+    async lend(cid, scope, options) {
+      const taken: Uint8Array[] = []
+      const take = (size: number): Uint8Array => {
+        const buffer = buffers.take()
+        taken.push(buffer)
+        return buffer.subarray(0, size)
       }
-      for (const location of findLeaf(digest, scope)) {
-        for (const reader of readers(location, options)) {
-          const bytes = await tryRead(cid, reader, options)
-          if (bytes !== undefined) return bytes
-        }
+      const release = (): void => {
+        for (const buffer of taken) buffers.give(buffer)
       }
+      const bytes = await read(cid, scope, take, options)
+      if (bytes !== undefined) return { bytes, release }
+      release()
       return undefined
     },
+
     size(cid, scope) {
       const { digest } = cid.multihash
       return findNode(digest, scope)?.length ?? findLeaf(digest, scope)[0]?.size
@@ -112,18 +151,6 @@ interface Reader {
   /** For the log. */
   place: string
   range: ByteRange
-  open: () => AsyncIterable<Uint8Array>
-}
-
-/** One chunk is taken as it is. @throws RangeError when it is not `size` bytes in all */
-async function collect(chunks: AsyncIterable<Uint8Array>, size: number): Promise<Uint8Array> {
-  const parts: Uint8Array[] = []
-  let length = 0
-  for await (const chunk of chunks) {
-    length += chunk.length
-    if (length > size) break
-    parts.push(chunk)
-  }
-  if (length !== size) throw new RangeError(`expected ${size} bytes, got ${length > size ? 'more' : length}`)
-  return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts, size)
+  /** Fills the buffer with the bytes of the range. */
+  read: (target: Uint8Array) => Promise<void>
 }

@@ -76,6 +76,18 @@ async function readExactly(
 ): Promise<Uint8Array> {
   // Not from Node's pool: a chunk may be transferred to another thread.
   const chunk = Buffer.allocUnsafeSlow(length)
+  await readInto(handle, path, at, chunk)
+  return chunk
+}
+
+/** Fills the buffer from offset `at` on. @throws SpoolCorruptError when the file ends before, or cannot be read */
+export async function readInto(
+  handle: FileHandle,
+  path: string,
+  at: number,
+  chunk: Uint8Array,
+): Promise<void> {
+  const { length } = chunk
   for (let filled = 0; filled < length;) {
     let bytesRead: number
     try {
@@ -91,7 +103,6 @@ async function readExactly(
     }
     filled += bytesRead
   }
-  return chunk
 }
 
 /** @throws RangeError */

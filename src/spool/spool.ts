@@ -1,12 +1,13 @@
 import { lstatSync, rmSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import type { DatabaseSync } from 'node:sqlite'
 import { SPOOL_TOUCH_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { ByteRange, CallOptions, NarRef } from '../source.ts'
 import { SpoolBusyError, SpoolCorruptError, SpoolMissError } from './errors.ts'
-import { checkRange, narPath, openPlainFile, partPath, readChunks } from './nar-file.ts'
+import { checkRange, narPath, openPlainFile, readInto, partPath, readChunks } from './nar-file.ts'
 import { openPart } from './part.ts'
 import { openSpoolRows } from './rows.ts'
 import { createSpoolFile, type SpoolFile } from './spool-file.ts'
@@ -21,6 +22,8 @@ export interface Spool {
   has(narHash: NarHash): boolean
   /** @throws SpoolMissError, SpoolCorruptError, RangeError */
   read(narHash: NarHash, range: ByteRange, options: CallOptions): AsyncIterable<Uint8Array>
+  /** Bytes from `offset` on into the whole of a buffer. @throws as `read` */
+  readInto(narHash: NarHash, offset: number, target: Uint8Array): Promise<void>
   /**
    * Starts a NAR or takes up its kept `.part`. One that is whole is written anew, and replaced at `commit`.
    *
@@ -68,21 +71,45 @@ export async function openSpool(deps: {
     rmSync(path, { recursive: true, force: true })
   }
 
-  async function* read(
+  /** @throws SpoolMissError, SpoolCorruptError, RangeError */
+  async function openWhole(
     narHash: NarHash,
     range: ByteRange,
-    options: CallOptions,
-  ): AsyncGenerator<Uint8Array, void> {
+  ): Promise<{ handle: FileHandle; path: string }> {
     const row = rows.nar(narHash)
     if (row === undefined) throw new SpoolMissError(narHash)
     checkRange(range, row.bytes)
     if (!readOnly && clock() - row.lastUsed > SPOOL_TOUCH_MS) rows.touch(narHash, clock())
     const path = narPath(dir, narHash)
+    const { handle, size } = await openPlainFile(path)
+    if (size === row.bytes) return { handle, path }
+    await handle.close()
+    throw new SpoolCorruptError(path, `expected ${row.bytes} bytes, got ${size}`)
+  }
+
+  async function* read(
+    narHash: NarHash,
+    range: ByteRange,
+    options: CallOptions,
+  ): AsyncGenerator<Uint8Array, void> {
     try {
-      const { handle, size } = await openPlainFile(path)
+      const { handle, path } = await openWhole(narHash, range)
       try {
-        if (size !== row.bytes) throw new SpoolCorruptError(path, `expected ${row.bytes} bytes, got ${size}`)
         yield* readChunks(handle, path, range, options)
+      } finally {
+        await handle.close()
+      }
+    } catch (error) {
+      if (error instanceof SpoolCorruptError) forget(narHash, error)
+      throw error
+    }
+  }
+
+  async function readWholeInto(narHash: NarHash, offset: number, target: Uint8Array): Promise<void> {
+    try {
+      const { handle, path } = await openWhole(narHash, { start: offset, end: offset + target.length })
+      try {
+        await readInto(handle, path, offset, target)
       } finally {
         await handle.close()
       }
@@ -95,6 +122,7 @@ export async function openSpool(deps: {
   return {
     has: (narHash) => rows.nar(narHash) !== undefined,
     read,
+    readInto: readWholeInto,
     async create(nar) {
       const { narHash } = nar
       assertWritable()

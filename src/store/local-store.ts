@@ -1,10 +1,11 @@
 import type { Log } from '../log.ts'
+import type { NarLayout } from '../nix/nar-layout.ts'
 import type { HashPart, StorePath } from '../nix/store-path.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
 import { StorePathChangedError, StorePathNotValidError } from './errors.ts'
 import { createLayoutCache } from './layout-cache.ts'
 import type { LayoutCache } from './layout-cache.ts'
-import { streamNar } from './nar-stream.ts'
+import { readNarInto, streamNar } from './nar-stream.ts'
 import { openPathInfos } from './path-info.ts'
 import type { PathInfo, PathInfos } from './path-info.ts'
 
@@ -22,6 +23,8 @@ export interface LocalStore {
    * @throws NarTreeError, before the first byte, for what the newest Nix would not unpack
    */
   readNar(path: StorePath, range: ByteRange | undefined, options: CallOptions): AsyncIterable<Uint8Array>
+  /** The same bytes of a range into a buffer as long as it is. @throws as `readNar` */
+  readNarInto(path: StorePath, range: ByteRange, target: Uint8Array, options: CallOptions): Promise<void>
   close(): void
 }
 
@@ -46,6 +49,10 @@ export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): Lo
     pathInfo: (hashPart) => infos.byHashPart(hashPart),
     closure: (paths) => infos.closure(paths),
     readNar: (path, range, options) => readNar({ infos, layouts, directory }, path, range, options),
+    readNarInto: (path, range, target, options) =>
+      withLayout({ infos, layouts, directory }, path, options, (layout) =>
+        readNarInto(layout, range, target),
+      ),
     close() {
       layouts.close()
       infos.close()
@@ -53,12 +60,34 @@ export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): Lo
   }
 }
 
+interface StoreParts {
+  infos: PathInfos
+  layouts: LayoutCache
+  directory: string
+}
+
 async function* readNar(
-  { infos, layouts, directory }: { infos: PathInfos; layouts: LayoutCache; directory: string },
+  parts: StoreParts,
   path: StorePath,
   range: ByteRange | undefined,
   options: CallOptions,
 ): AsyncGenerator<Uint8Array> {
+  const layout = await withLayout(parts, path, options, (found) => Promise.resolve(found))
+  try {
+    yield* streamNar(layout, range ?? { start: 0, end: layout.narSize }, options)
+  } catch (error) {
+    if (error instanceof StorePathChangedError) parts.layouts.drop(`${parts.directory}/${path}`)
+    throw error
+  }
+}
+
+/** A layout that proves wrong is not used again. */
+async function withLayout<T>(
+  { infos, layouts, directory }: StoreParts,
+  path: StorePath,
+  options: CallOptions,
+  use: (layout: NarLayout) => Promise<T>,
+): Promise<T> {
   const narSize = infos.narSizeOf(path)
   if (narSize === undefined) throw new StorePathNotValidError(path)
   const physicalPath = `${directory}/${path}`
@@ -68,7 +97,7 @@ async function* readNar(
       throw new StorePathChangedError(
         `${path} makes a NAR of ${layout.narSize} bytes, Nix registered ${narSize}`,
       )
-    yield* streamNar(layout, range ?? { start: 0, end: layout.narSize }, options)
+    return await use(layout)
   } catch (error) {
     if (error instanceof StorePathChangedError) layouts.drop(physicalPath)
     throw error

@@ -31,8 +31,26 @@ export async function* streamNar(
   }
 }
 
+/**
+ * The same bytes into a buffer of the caller's.
+ *
+ * @throws as `streamNar`; RangeError when the buffer is not as long as the range
+ */
+export async function readNarInto(layout: NarLayout, range: ByteRange, target: Uint8Array): Promise<void> {
+  checkRange(layout, range)
+  if (target.length !== range.end - range.start) {
+    throw new RangeError(`expected a buffer of ${range.end - range.start} bytes, got ${target.length}`)
+  }
+  await fill(layout, range, target)
+}
+
 async function readChunk(layout: NarLayout, range: ByteRange): Promise<Uint8Array> {
   const chunk = Buffer.allocUnsafeSlow(range.end - range.start)
+  await fill(layout, range, chunk)
+  return chunk
+}
+
+async function fill(layout: NarLayout, range: ByteRange, chunk: Uint8Array): Promise<void> {
   let filled = 0
   let files = 0
   let hadTurn = false
@@ -52,7 +70,6 @@ async function readChunk(layout: NarLayout, range: ByteRange): Promise<Uint8Arra
     hadTurn ||= size >= STORE_SYNC_READ_BYTES || files % STORE_TURN_COUNT === 0
   }
   if (!hadTurn) await setImmediate()
-  return chunk
 }
 
 function readPiece(piece: NarFilePiece, target: Uint8Array): void {

@@ -6,6 +6,7 @@
  * at a source while there are others, a stall timer per leaf that asks the next source before the first is given up,
  * the last leaves doubled, a wrong leaf bans its source.
  */
+import type { LeafBuffers } from '../dag/leaf-buffers.ts'
 import { LEAF_BYTES } from '../dag/profile.ts'
 import { checkLeaf, DagError } from '../dag/reader.ts'
 import type { DagLink } from '../dag/reader.ts'
@@ -23,10 +24,17 @@ import type { SourceRoster } from './roster.ts'
 
 export interface Leaf {
   readonly link: DagLink
-  /** Match the link's CID. Shared with other leaves of the same content: read, never written. */
+  /** Match the link's CID. Read, never written; with `buffers`, only until the next leaf is asked for. */
   readonly bytes: Uint8Array
   /** Whose answer it was. */
   readonly from: SourceId
+}
+
+interface Result {
+  readonly bytes: Uint8Array
+  readonly from: SourceId
+  /** In a buffer of ours, to be used again. */
+  readonly lent: boolean
 }
 
 /** One leaf under way. */
@@ -39,12 +47,14 @@ interface Slot {
   late: boolean
   stalled: boolean
   timer: NodeJS.Timeout | undefined
-  result: { bytes: Uint8Array; from: SourceId } | undefined
+  result: Result | undefined
   failure: BlockUnavailableError | DagError | undefined
 }
 
 /**
  * Fetches the leaves of `links` and yields them in order.
+ *
+ * With `buffers` the leaves come in them, and each is used again once the consumer asks for the next leaf.
  *
  * Pull-driven: at most LEAF_WINDOW_COUNT leaves are in memory or under way, and no more are asked for until the
  * consumer takes one.
@@ -55,9 +65,9 @@ interface Slot {
 export async function* fetchLeaves(
   links: AsyncIterator<DagLink>,
   roster: SourceRoster,
-  options: CallOptions,
+  options: CallOptions & { buffers?: LeafBuffers },
 ): AsyncGenerator<Leaf, void, undefined> {
-  const { signal } = options
+  const { signal, buffers } = options
   const window: Slot[] = []
   let exhausted = false
   let wake: () => void = () => {}
@@ -67,7 +77,7 @@ export async function* fetchLeaves(
   }
   signal.addEventListener('abort', onAbort, { once: true })
 
-  const settle = (slot: Slot, result: { bytes: Uint8Array; from: SourceId }): void => {
+  const settle = (slot: Slot, result: Result): void => {
     slot.result = result
     clearTimeout(slot.timer)
     for (const attempt of slot.attempts.values()) attempt.abort()
@@ -104,11 +114,15 @@ export async function* fetchLeaves(
     const release = roster.started(source)
     try {
       // Not the link's size: a root that lies about it must not make an honest source a liar.
-      const bytes = await source.fetch({ cid: link.cid, maxBytes: LEAF_BYTES }, { signal: attempt.signal })
+      const into = buffers?.take()
+      const block = { cid: link.cid, maxBytes: LEAF_BYTES, ...(into === undefined ? {} : { into }) }
+      const bytes = await source.fetch(block, { signal: attempt.signal })
+      const lent = bytes.buffer === into?.buffer
+      if (into !== undefined && !lent) buffers?.give(into)
       if (slot.result !== undefined) return
       checkLeaf(link, bytes)
       release({ bytes: bytes.length })
-      settle(slot, { bytes, from: source.id })
+      settle(slot, { bytes, from: source.id, lent })
     } catch (error) {
       // An attempt that another one overtook says nothing about its source, unless it had stalled.
       if (slot.result !== undefined || attempt.signal.aborted) {
@@ -204,7 +218,10 @@ export async function* fetchLeaves(
         if (slot.result === undefined && sameLeaf(slot, head)) settle(slot, head.result)
       }
       window.shift()
-      yield { link: head.link, ...head.result }
+      const { bytes, from, lent } = head.result
+      yield { link: head.link, bytes, from }
+      // Its twins, if any, still need it.
+      if (lent && !window.some((slot) => slot.result?.bytes === bytes)) buffers?.give(bytes)
     }
   } finally {
     signal.removeEventListener('abort', onAbort)

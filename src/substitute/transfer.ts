@@ -5,6 +5,7 @@
  * What readers may have: all that is on disk but the last HELD_BACK_BYTES of what each asked for; those too once the
  * NarHash of the whole is proved. So a response that completes is right, and a wrong one breaks off (P1).
  */
+import type { LeafBuffers } from '../dag/leaf-buffers.ts'
 import type { NarPlan } from '../dag/planner.ts'
 import { createPlanner } from '../dag/planner.ts'
 import type { Planner } from '../dag/planner.ts'
@@ -50,6 +51,8 @@ export interface TransferDeps {
   /** Each way once, cheapest first. Asked for anew when all broke off and there is reason to try them again. */
   ways(options: CallOptions): AsyncGenerator<Way, void, undefined>
   blockSources: readonly BlockSource[]
+  /** For the leaves on their way; shared by all transfers. */
+  buffers: LeafBuffers
   scores: Scores
   /** All bytes right: into the index, before `done`. */
   finished(plan: NarPlan): void
@@ -127,7 +130,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
       (link, inner) => fetchChildren(link, roster, inner),
       options,
     )
-    for await (const leaf of fetchLeaves(links, roster, options)) {
+    for await (const leaf of fetchLeaves(links, roster, { ...options, buffers: deps.buffers })) {
       const skip = target.prefix - leaf.link.offset
       if (skip === 0) await take(leaf.bytes, leaf.from, target, leaf.link.cid.multihash.digest)
       else await take(leaf.bytes.subarray(skip), leaf.from, target)

@@ -1,5 +1,6 @@
 /** "Give me these bytes": out of what is here, else one running transfer per NAR, shared by all who ask. */
-import { NAR_FIRST_BYTE_DEADLINE_MS, TRANSFERS_MAX_COUNT } from '../limits.ts'
+import { LEAF_BUFFERS_COUNT, NAR_FIRST_BYTE_DEADLINE_MS, TRANSFERS_MAX_COUNT } from '../limits.ts'
+import { createLeafBuffers } from '../dag/leaf-buffers.ts'
 import { createPlanner } from '../dag/planner.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
@@ -51,6 +52,7 @@ export function createTransfers(deps: {
 }): Transfers {
   const { resolver, spool, index, blocks, store, blockSources, scores, clock, log } = deps
   const running = new Map<NarHash, RunningTransfer>()
+  const buffers = createLeafBuffers(LEAF_BUFFERS_COUNT)
   const adopting = new Map<NarHash, Promise<void>>()
   const ended = createProgress()
 
@@ -71,6 +73,7 @@ export function createTransfers(deps: {
       createFile: () => spool.create(info),
       ways: (options) => findWays(info, { resolver, scores, blockSources }, options),
       blockSources,
+      buffers,
       scores,
       finished: (plan) => index.put(plan, { shared: deps.shareable(info), inSpool: true }),
       badRoot: (way) => deps.badRoot(info, way),

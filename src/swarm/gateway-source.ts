@@ -47,10 +47,10 @@ export function createGatewaySource(
   return {
     id,
     cost,
-    async fetch({ cid, maxBytes }, { signal }) {
+    async fetch({ cid, maxBytes, into }, { signal }) {
       signal.throwIfAborted()
       const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
-      const answer = createAnswer({ source: id, cid, maxBytes, resolve, reject })
+      const answer = createAnswer({ source: id, cid, maxBytes, into, resolve, reject })
       const onAbort = (): void => answer.giveUp(signal.reason as Error)
       signal.addEventListener('abort', onAbort, { once: true })
       const timer = setTimeout(
@@ -122,13 +122,14 @@ function createAnswer(request: {
   readonly source: SourceId
   readonly cid: CID
   readonly maxBytes: number
+  readonly into: Uint8Array | undefined
   readonly resolve: (bytes: Uint8Array) => void
   readonly reject: (error: Error) => void
 }): Answer {
-  const { source, cid, maxBytes, resolve, reject } = request
+  const { source, cid, maxBytes, into, resolve, reject } = request
   let controller: Dispatcher.DispatchController | undefined
   let given: Error | undefined
-  let buffer: Buffer | undefined
+  let buffer: Uint8Array | undefined
   let filled = 0
 
   const giveUp = (reason: Error): void => {
@@ -161,10 +162,10 @@ function createAnswer(request: {
           lie(`expected at most ${maxBytes} bytes, got Content-Length ${JSON.stringify(length)}`)
           return
         }
-        buffer = Buffer.allocUnsafeSlow(size)
+        buffer = into?.subarray(0, size) ?? Buffer.allocUnsafeSlow(size)
       },
       onResponseData(_, chunk) {
-        if (buffer === undefined) return
+        if (buffer === undefined || given !== undefined) return
         if (filled + chunk.length > buffer.length) {
           lie(`expected at most ${maxBytes} bytes, got more`)
           return

@@ -1,22 +1,9 @@
-import type { Duplex, Readable, Writable } from 'node:stream'
+import type { Duplex } from 'node:stream'
 import type { CallOptions } from '../source.ts'
 
-/** A decoder: compressed bytes in, plain bytes out. */
-export interface Codec {
-  readonly input: Writable
-  readonly output: Readable
-  /** Settles when the decoder has ended, whether anybody read its output or not; rejects with what its streams cannot tell. */
-  readonly finished: Promise<void>
-  close(): void
-}
-
-export function fromDuplex(duplex: Duplex): Codec {
-  return { input: duplex, output: duplex, finished: Promise.resolve(), close: () => void duplex.destroy() }
-}
-
 export interface RunningCodec {
-  /** Feeds one chunk and gives all that comes out of it; false at the end: the decoder ended before it took all. */
-  write(chunk: Uint8Array): AsyncGenerator<Uint8Array, boolean>
+  /** Feeds one chunk and gives all that comes out of it; nothing is taken any more once the decoder has ended. */
+  write(chunk: Uint8Array): AsyncGenerator<Uint8Array, void>
   /** Tells the decoder that there is no more, and gives the rest. */
   finish(): AsyncGenerator<Uint8Array, void>
   close(): void
@@ -26,8 +13,7 @@ export interface RunningCodec {
  * Drives a decoder in lockstep: the next chunk is asked for when everything that the last one gave has been taken.
  * So nothing queues up in between, and whoever reads slowly slows down the socket.
  */
-export function runCodec(codec: Codec, { signal }: CallOptions): RunningCodec {
-  const { input, output } = codec
+export function runCodec(decoder: Duplex, { signal }: CallOptions): RunningCodec {
   let failure: Error | undefined
   let ended = false
   let wake = (): void => {}
@@ -38,28 +24,22 @@ export function runCodec(codec: Codec, { signal }: CallOptions): RunningCodec {
   // The indirection: wake is another function at each wait.
   const notify = (): void => wake()
 
-  input.on('error', fail)
-  output.on('error', fail)
-  output.on('readable', notify)
-  output.once('end', () => {
+  decoder.on('error', fail)
+  decoder.on('readable', notify)
+  decoder.once('end', () => {
     ended = true
     wake()
   })
-  output.once('close', () => {
+  decoder.once('close', () => {
     if (!ended) fail(new Error('the decoder closed before its end'))
   })
-  codec.finished.catch(fail)
   signal.addEventListener('abort', notify, { once: true })
 
   async function* drain(done: () => boolean): AsyncGenerator<Uint8Array, void> {
     for (;;) {
       signal.throwIfAborted()
-      if (failure !== undefined) {
-        // A dead child first shows as EPIPE; why it died is told here.
-        await codec.finished
-        throw failure
-      }
-      const piece = output.read() as Uint8Array | null
+      if (failure !== undefined) throw failure
+      const piece = decoder.read() as Uint8Array | null
       if (piece !== null) yield piece
       else if (done()) return
       else {
@@ -72,24 +52,21 @@ export function runCodec(codec: Codec, { signal }: CallOptions): RunningCodec {
 
   return {
     async *write(chunk) {
-      if (ended) return false
+      if (ended) return
       let taken = false
-      input.write(chunk, (error) => {
+      decoder.write(chunk, (error) => {
         taken = !error
         wake()
       })
       yield* drain(() => taken || ended)
-      if (!taken) await codec.finished
-      return taken
     },
     async *finish() {
-      input.end()
+      decoder.end()
       yield* drain(() => ended)
-      await codec.finished
     },
     close() {
       signal.removeEventListener('abort', notify)
-      codec.close()
+      decoder.destroy()
     },
   }
 }

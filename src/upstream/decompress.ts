@@ -7,33 +7,25 @@ import {
   type Gunzip,
   type ZstdDecompress,
 } from 'node:zlib'
-import {
-  COMPRESSED_MAX_EMPTY_FRAMES,
-  COMPRESSED_SLACK_BYTES,
-  XZ_MAX_DICTIONARY_BYTES,
-  ZSTD_MAX_WINDOW_LOG,
-} from '../limits.ts'
+import { COMPRESSED_MAX_EMPTY_FRAMES, COMPRESSED_SLACK_BYTES, ZSTD_MAX_WINDOW_LOG } from '../limits.ts'
 import type { Compression } from '../nix/narinfo.ts'
 import type { CallOptions } from '../source.ts'
 import { bunzip2 } from './bunzip2.ts'
-import { fromDuplex, runCodec, type RunningCodec } from './codec.ts'
-import { CompressedDataError, DecoderMissingError } from './errors.ts'
-import { loadXzDecoder, type XzDecoder } from './xz.ts'
-import { createXzWalker } from './xz-walker.ts'
+import { runCodec, type RunningCodec } from './codec.ts'
+import { CompressedDataError } from './errors.ts'
+import { decodeXz, type XzOptions } from './xz.ts'
 
 export type Chunks = AsyncIterable<Uint8Array>
 
-export interface DecompressOptions extends CallOptions {
+export interface DecompressOptions extends XzOptions {
   /** More bytes than this out of it are an error, however few went in. */
   maxBytes: number
-  /** @internal which of the decoders; the best that is installed without it */
-  xzDecoder?: XzDecoder
 }
 
 /**
  * Takes exactly one of Nix's compressions off a stream (nix-protocol A6). Concatenated streams are one, as for
  * libarchive; whatever else follows the end is an error, and so is a missing end.
- * @throws CompressedDataError
+ * @throws CompressedDataError, UnsupportedDataError
  */
 export async function* decompress(
   compression: Compression,
@@ -92,23 +84,6 @@ async function* bounded(
   }
 }
 
-async function* decodeXz(chunks: Chunks, options: DecompressOptions): AsyncGenerator<Uint8Array> {
-  const makeCodec = options.xzDecoder ?? (await loadXzDecoder())
-  const walker = createXzWalker({ maxDictionaryBytes: XZ_MAX_DICTIONARY_BYTES })
-  const codec = runCodec(makeCodec(), options)
-  try {
-    for await (const chunk of chunks) {
-      walker.push(chunk)
-      const whole = yield* judged('xz', codec.write(chunk), options)
-      if (!whole) throw trailing('xz')
-    }
-    walker.end()
-    yield* judged('xz', codec.finish(), options)
-  } finally {
-    codec.close()
-  }
-}
-
 type ZlibDecoder = Gunzip | ZstdDecompress | BrotliDecompress
 
 /**
@@ -122,11 +97,11 @@ async function* decodeZlib(
   options: DecompressOptions,
 ): AsyncGenerator<Uint8Array> {
   let decoder = create()
-  let codec: RunningCodec = runCodec(fromDuplex(decoder), options)
+  let codec: RunningCodec = runCodec(decoder, options)
   let output = 0
   let emptyFrames = 0
   const counted = async function* (
-    pieces: AsyncGenerator<Uint8Array, unknown>,
+    pieces: AsyncGenerator<Uint8Array, void>,
   ): AsyncGenerator<Uint8Array, void> {
     for await (const piece of judged(compression, pieces, options)) {
       output += piece.length
@@ -146,7 +121,7 @@ async function* decodeZlib(
         if (emptyFrames > COMPRESSED_MAX_EMPTY_FRAMES) throw trailing(compression)
         codec.close()
         decoder = create()
-        codec = runCodec(fromDuplex(decoder), options)
+        codec = runCodec(decoder, options)
         output = 0
       }
     }
@@ -161,15 +136,15 @@ function createZstd(): ZstdDecompress {
 }
 
 /** Errors of the decoder, as opposed to those of the stream it is fed from, are the data's fault. */
-async function* judged<T>(
+async function* judged(
   compression: Compression,
-  pieces: AsyncGenerator<Uint8Array, T>,
+  pieces: AsyncGenerator<Uint8Array, void>,
   { signal }: CallOptions,
-): AsyncGenerator<Uint8Array, T> {
+): AsyncGenerator<Uint8Array, void> {
   try {
-    return yield* pieces
+    yield* pieces
   } catch (cause) {
-    if (signal.aborted || cause instanceof DecoderMissingError) throw cause
+    if (signal.aborted) throw cause
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new CompressedDataError(`${compression}: ${reason}`, { cause, truncated: isTruncation(cause) })
   }

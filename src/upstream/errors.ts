@@ -14,7 +14,7 @@ export class UpstreamUnfitError extends Error {
   override readonly name = 'UpstreamUnfitError'
 }
 
-/** Nothing on this machine decodes the compression: our trouble, not the source's. */
-export class DecoderMissingError extends Error {
-  override readonly name = 'DecoderMissingError'
+/** Compressed in a way that the format allows and our decoder has not: nobody lied. */
+export class UnsupportedDataError extends Error {
+  override readonly name = 'UnsupportedDataError'
 }

@@ -14,6 +14,7 @@ import { CompressedDataError } from './errors.ts'
 import { sourceError } from './source-error.ts'
 import type { Transport } from './transport.ts'
 import { createWatch } from './watch.ts'
+import type { XzThreads } from './xz-threads.ts'
 
 export interface NarStreamConfig {
   id: SourceId
@@ -27,7 +28,11 @@ export interface NarStreamConfig {
  * The bytes of one NAR out of one file of a cache. A file that is not compressed is asked for from where it is
  * needed; any other is decoded from its start, since nothing else can be done with it.
  */
-export function createNarStream(transport: Transport, config: NarStreamConfig): StreamSource {
+export function createNarStream(
+  deps: { transport: Transport; xzThreads: XzThreads },
+  config: NarStreamConfig,
+): StreamSource {
+  const { transport, xzThreads } = deps
   const { id, url, compression, firstByteMs, stallMs } = config
 
   async function* open(nar: NarRef, from: number, options: CallOptions): AsyncGenerator<Uint8Array> {
@@ -42,7 +47,11 @@ export function createNarStream(transport: Transport, config: NarStreamConfig): 
         throw new SourceMissError(id, `${url.href}: there is a narinfo, and no such NAR`)
       let position = body.offset
       const maxBytes = narSize - position
-      const plain = decompress(compression, watch.chunks(body.chunks, stallMs), { maxBytes, signal })
+      const plain = decompress(compression, watch.chunks(body.chunks, stallMs), {
+        maxBytes,
+        signal,
+        xzThreads,
+      })
       for await (const piece of plain) {
         const skipped = Math.max(0, from - position)
         position += piece.length

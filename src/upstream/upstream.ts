@@ -26,6 +26,7 @@ import { narUrl } from './nar-url.ts'
 import { sourceError } from './source-error.ts'
 import type { Transport } from './transport.ts'
 import { createWatch } from './watch.ts'
+import { createXzThreads, type XzThreads } from './xz-threads.ts'
 
 export interface UpstreamConfig {
   /** http, https or file; with or without a final slash, without query or credentials. */
@@ -74,10 +75,16 @@ const DEADLINES: UpstreamDeadlines = {
   stallMs: UPSTREAM_STALL_MS,
 }
 
+export interface UpstreamDeps {
+  log: Log
+  /** Shared by several upstreams, so that their number bounds all of them; its own without. */
+  xzThreads?: XzThreads
+}
+
 /** @throws RangeError when the URL is of no kind we read */
-export function createUpstream(config: UpstreamConfig, deps: { log: Log }): Upstream {
+export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upstream {
   const { storeDir } = config
-  const { log } = deps
+  const { log, xzThreads = createXzThreads() } = deps
   const deadlines = { ...DEADLINES, ...config.deadlines }
   const url = baseUrl(config.url)
   const id: SourceId = `upstream:${url.href.replace(/\/$/, '')}`
@@ -135,7 +142,10 @@ export function createUpstream(config: UpstreamConfig, deps: { log: Log }): Upst
     }
     const { compression } = info
     const { firstByteMs, stallMs } = deadlines
-    const stream = createNarStream(transport, { id, url: narFile, compression, firstByteMs, stallMs })
+    const stream = createNarStream(
+      { transport, xzThreads },
+      { id, url: narFile, compression, firstByteMs, stallMs },
+    )
     const found: NarInfoCandidate = { info, from: id, stream }
     const cid = info.cid === undefined ? undefined : cidOf(info.cid, hashPart)
     if (cid !== undefined) found.cid = cid

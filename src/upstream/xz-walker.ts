@@ -1,11 +1,11 @@
-import { CompressedDataError } from './errors.ts'
+import { CompressedDataError, UnsupportedDataError } from './errors.ts'
 
 /** How many bytes the walk wants next: to look at, or to pass over. */
 type Ask = { take: number } | { skip: number }
 type Walk = Generator<Ask, void, Uint8Array>
 
 export interface XzWalker {
-  /** @throws CompressedDataError */
+  /** @throws CompressedDataError, UnsupportedDataError */
   push(bytes: Uint8Array): void
   /** @throws CompressedDataError when the last stream is not whole, or there was none */
   end(): void
@@ -13,15 +13,19 @@ export interface XzWalker {
 
 const STREAM_MAGIC = Buffer.from('fd377a585a00', 'hex')
 const FOOTER_MAGIC = Buffer.from('YZ')
-const CHECK_BYTES = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64]
+/** None, CRC32 and CRC64: the others our decoder (xz-embedded) has not. Nix and nixpkgs write CRC64. */
+const CHECK_BYTES: ReadonlyMap<number, number> = new Map([
+  [0, 0],
+  [1, 4],
+  [4, 8],
+])
 const FILTER_LZMA2 = 0x21
-/** Delta and the branch converters: no memory worth a bound. */
-const FILTERS_BEFORE = new Set([0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b])
 
 /**
  * Follows the framing of an .xz file (xz file format 1.2.1, sections 2 to 4; LZMA2 chunks as in xz-embedded) without
- * decoding it, ahead of the decoder: the decoder has no memory limit of its own, and each block of each concatenated
- * stream may ask for a dictionary of 4 GiB. Checksums are left to the decoder.
+ * decoding it, ahead of the decoder: what the decoder cannot do is told from
+ * what is malformed, each block of each concatenated stream may ask for a dictionary of 4 GiB, and the decoder does not
+ * tell a cut stream from a corrupt one. Checksums are left to the decoder.
  */
 export function createXzWalker(options: { maxDictionaryBytes: number }): XzWalker {
   let offset = 0
@@ -44,7 +48,8 @@ export function createXzWalker(options: { maxDictionaryBytes: number }): XzWalke
     const head = Buffer.concat([start, yield { take: 8 }])
     expect(head.subarray(0, 6).equals(STREAM_MAGIC), 'the magic bytes of an xz stream')
     expect(head[6] === 0 && head[7]! < 16, 'stream flags 00 00 to 00 0f')
-    const checkBytes = CHECK_BYTES[head[7]!]!
+    const checkBytes = CHECK_BYTES.get(head[7]!)
+    if (checkBytes === undefined) throw unsupported(`a check of type ${head[7]}`)
     for (let blocks = 0; ; blocks++) {
       const [size] = yield { take: 1 }
       if (size === 0) {
@@ -77,26 +82,19 @@ export function createXzWalker(options: { maxDictionaryBytes: number }): XzWalke
     }
     if (flags & 0x40) varint()
     if (flags & 0x80) varint()
-    for (let left = (flags & 3) + 1; left > 0; left--) {
-      const id = varint()
-      const propertyBytes = varint()
-      if (left > 1) {
-        expect(FILTERS_BEFORE.has(id), 'a delta or branch filter before the last one')
-      } else {
-        expect(id === FILTER_LZMA2 && propertyBytes === 1, 'LZMA2 as the last filter')
-        checkDictionary(header[at])
-      }
-      at += propertyBytes
-    }
+    // Delta and the branch converters, which xz-embedded was built without; Nix never writes them.
+    if ((flags & 3) !== 0) throw unsupported('a filter before LZMA2')
+    const id = varint()
+    const propertyBytes = varint()
+    expect(id === FILTER_LZMA2 && propertyBytes === 1, 'LZMA2 as the only filter')
+    checkDictionary(header[at])
   }
 
   function checkDictionary(bits: number | undefined): void {
     expect(bits !== undefined && bits <= 40, 'a dictionary size of 0 to 40')
     const bytes = bits === 40 ? 2 ** 32 - 1 : (2 | (bits! & 1)) * 2 ** ((bits! >> 1) + 11)
     if (bytes > options.maxDictionaryBytes) {
-      throw new CompressedDataError(
-        `xz: a dictionary of ${bytes} bytes is asked for at offset ${offset}, at most ${options.maxDictionaryBytes} are given`,
-      )
+      throw unsupported(`a dictionary of ${bytes} bytes, at most ${options.maxDictionaryBytes} are given`)
     }
   }
 
@@ -146,6 +144,10 @@ export function createXzWalker(options: { maxDictionaryBytes: number }): XzWalke
 
   function expect(condition: boolean, what: string): void {
     if (!condition) throw malformed(what)
+  }
+
+  function unsupported(what: string): UnsupportedDataError {
+    return new UnsupportedDataError(`xz: asked for before offset ${offset}: ${what}`)
   }
 
   function malformed(what: string): CompressedDataError {

@@ -39,9 +39,9 @@ test(
     ]
     for (const { title, source, peers } of ways) {
       await t.test(title, async (t) => {
-        const stage = await openStage(t)
-        const machine = await openNixMachine(stage, 'machine')
-        const consumer = await startNarswarm(stage, 'B', { store_root: machine.root, peers, feed: [feed] })
+        const own = await openStage(t, stage)
+        const machine = await openNixMachine(own, 'machine')
+        const consumer = await startNarswarm(own, 'B', { store_root: machine.root, peers, feed: [feed] })
         const { cache, trusted_keys } = await consumer.until(hasFeeds(size))
         assert.deepEqual(trusted_keys, [NIXOS_KEY])
 

@@ -14,6 +14,7 @@ import { flipBit, PASS, startBadServer } from './kit/bad-server.ts'
 import type { Deed, Mischief } from './kit/bad-server.ts'
 import { KEY_NAME, openBuilder } from './kit/builder.ts'
 import { assertInstalled, assertRefused, install, openConsumer } from './kit/consumer.ts'
+import type { Consumer } from './kit/consumer.ts'
 import { makeLyingFeed } from './kit/lying-feed.ts'
 import { addressesOf, publishFeed, startPublisher } from './kit/narswarm.ts'
 import { openStage } from './kit/stage.ts'
@@ -44,7 +45,7 @@ test('nothing wrong gets into the store', { skip: skipWithoutNix() }, async (t) 
   const cache = join(stage.dir, 'cache')
   await builder.copyTo(`file://${cache}?compression=none`, [top])
   const compressed = join(stage.dir, 'compressed')
-  await builder.copyTo(`file://${compressed}?compression=xz&compression-level=0`, [top])
+  await builder.copyTo(`file://${compressed}?compression=xz&compression-level=0`, [medium.path])
   const goodCache = pathToFileURL(cache).href
   const narInfoFile = join(cache, `${hashPartOf(parseStorePath(medium.path, STORE_DIR))}.narinfo`)
   const info = parseNarInfo(await readFile(narInfoFile, 'utf8'), STORE_DIR)
@@ -60,11 +61,11 @@ test('nothing wrong gets into the store', { skip: skipWithoutNix() }, async (t) 
     const told = new RegExp(`narinfo of \\S+ refused: expected 1 good signature by ${name}, got 0`)
     await t.test(`a narinfo signed by ${title}, from a feed`, async (t) => {
       const settings = { trust: { keys }, feed: [feed], peers: { addrs } }
-      await assertRefused(t, await openConsumer(await openStage(t), settings, [size]), wanted, told)
+      await assertRefused(t, await openConsumer(await openStage(t, stage), settings, [size]), wanted, told)
     })
     await t.test(`a narinfo signed by ${title}, from an upstream`, async (t) => {
       const settings = { trust: { keys }, upstreams: [goodCache] }
-      await assertRefused(t, await openConsumer(await openStage(t), settings), wanted, told)
+      await assertRefused(t, await openConsumer(await openStage(t, stage), settings), wanted, told)
     })
   }
 
@@ -74,14 +75,14 @@ test('nothing wrong gets into the store', { skip: skipWithoutNix() }, async (t) 
     )
     const peers = { urls: [peerUrl] }
     await t.test('alone', async (t) => {
-      const stage = await openStage(t)
-      const lies = await makeLyingFeed(stage, info, cidOf(otherSize))
-      await assertRefused(t, await openConsumer(stage, { trust, feed: [lies], peers }, [1]), wanted, told)
+      const own = await openStage(t, stage)
+      const lies = await makeLyingFeed(own, info, cidOf(otherSize))
+      await assertRefused(t, await openConsumer(own, { trust, feed: [lies], peers }, [1]), wanted, told)
     })
     await t.test('beside an honest feed', async (t) => {
-      const stage = await openStage(t)
-      const lies = await makeLyingFeed(stage, info, cidOf(otherSize))
-      const consumer = await openConsumer(stage, { trust, feed: [lies, feed], peers }, [1, size])
+      const own = await openStage(t, stage)
+      const lies = await makeLyingFeed(own, info, cidOf(otherSize))
+      const consumer = await openConsumer(own, { trust, feed: [lies, feed], peers }, [1, size])
       await assertInstalled(t, consumer, wanted, told)
     })
   })
@@ -90,14 +91,14 @@ test('nothing wrong gets into the store', { skip: skipWithoutNix() }, async (t) 
     const told = /NAR thrown away: bytes from blocks:\S+ hash to \S+, signed is \S+/
     const peers = { urls: [peerUrl] }
     await t.test('alone', async (t) => {
-      const stage = await openStage(t)
-      const lies = await makeLyingFeed(stage, info, cidOf(sameSize))
-      await assertRefused(t, await openConsumer(stage, { trust, feed: [lies], peers }, [1]), wanted, told)
+      const own = await openStage(t, stage)
+      const lies = await makeLyingFeed(own, info, cidOf(sameSize))
+      await assertRefused(t, await openConsumer(own, { trust, feed: [lies], peers }, [1]), wanted, told)
     })
     await t.test('beside an honest feed', async (t) => {
-      const stage = await openStage(t)
-      const lies = await makeLyingFeed(stage, info, cidOf(sameSize))
-      const consumer = await openConsumer(stage, { trust, feed: [lies, feed], peers }, [1, size])
+      const own = await openStage(t, stage)
+      const lies = await makeLyingFeed(own, info, cidOf(sameSize))
+      const consumer = await openConsumer(own, { trust, feed: [lies, feed], peers }, [1, size])
       // Every block was right, so bytes had gone out when the NarHash was found wrong: this once Nix must refuse them.
       await install(consumer, wanted)
       await assertInstalled(t, consumer, wanted, told)
@@ -138,17 +139,17 @@ test('nothing wrong gets into the store', { skip: skipWithoutNix() }, async (t) 
   for (const { title, mischief, alone } of badPeers) {
     await t.test(`a peer that ${title}`, async (t) => {
       await t.test('alone', async (t) => {
-        const stage = await openStage(t)
-        const { url } = await startBadServer(stage, new URL(peerUrl), mischief)
+        const own = await openStage(t, stage)
+        const { url } = await startBadServer(own, new URL(peerUrl), mischief)
         const settings = { trust, feed: [feed], peers: { urls: [url] } }
-        await assertRefused(t, await openConsumer(stage, settings, [size]), wanted, alone)
+        await assertRefused(t, await openConsumer(own, settings, [size]), wanted, alone)
       })
       await t.test('beside an honest one', async (t) => {
-        const stage = await openStage(t)
-        const { url } = await startBadServer(stage, new URL(peerUrl), mischief)
+        const own = await openStage(t, stage)
+        const { url } = await startBadServer(own, new URL(peerUrl), mischief)
         const settings = { trust, feed: [feed], peers: { urls: [url, peerUrl] } }
         const told = /source (?:gave wrong bytes and is out|stalled)/
-        await assertInstalled(t, await openConsumer(stage, settings, [size]), wanted, told)
+        await assertInstalled(t, await openConsumer(own, settings, [size]), wanted, told)
       })
     })
   }
@@ -169,14 +170,23 @@ test('nothing wrong gets into the store', { skip: skipWithoutNix() }, async (t) 
   for (const { title, open } of badUpstreams) {
     await t.test(`an upstream ${title}`, async (t) => {
       await t.test('alone', async (t) => {
-        const stage = await openStage(t)
-        const settings = { trust, upstreams: [await open(stage)] }
-        await assertRefused(t, await openConsumer(stage, settings), wanted, told)
+        const own = await openStage(t, stage)
+        const settings = { trust, upstreams: [await open(own)] }
+        await assertRefused(t, await openConsumer(own, settings), wanted, told)
       })
       await t.test('beside a good one', async (t) => {
-        const stage = await openStage(t)
-        const settings = { trust, upstreams: [await open(stage), goodCache] }
-        await assertInstalled(t, await openConsumer(stage, settings), wanted, told)
+        const own = await openStage(t, stage)
+        const consumers: Consumer[] = []
+        // It has the path only once the other one has failed: else it might be the one that is asked for the NAR.
+        const good = await startBadServer(own, pathToFileURL(cache), (path) =>
+          path.endsWith('.narinfo') && !consumers.some(({ narswarm }) => told.test(narswarm.log().join('\n')))
+            ? { do: 'miss' }
+            : PASS,
+        )
+        const settings = { trust, upstreams: [await open(own), good.url] }
+        const consumer = await openConsumer(own, settings)
+        consumers.push(consumer)
+        await assertInstalled(t, consumer, wanted, told)
       })
     })
   }

@@ -201,9 +201,11 @@ test('any NAR comes back whole from its CAR', async () => {
   )
 })
 
+const emptyDisk = { get: () => Promise.resolve(undefined), lend: () => Promise.resolve(undefined) }
+
 test('what the index promises and the disk does not have is a 404 for GET', async () => {
   const blocks = testBlocks([mod251])
-  const { app } = testGateway([mod251], { ...blocks, get: () => Promise.resolve(undefined) })
+  const { app } = testGateway([mod251], { ...blocks, ...emptyDisk })
   for (const format of ['raw', 'car']) {
     const response = await app.request(`${ORIGIN}/ipfs/${root}?format=${format}`)
     assert.equal(response.status, 404, format)
@@ -252,7 +254,7 @@ test('a fault of ours is a 500 for peers, who keep scores, and one line in the l
   const blocks = testBlocks([mod251])
   const { app, log } = testGateway([mod251], {
     ...blocks,
-    get: () => Promise.reject(new Error('EIO /var/lib')),
+    lend: () => Promise.reject(new Error('EIO /var/lib')),
   })
   const response = await app.request(`${ORIGIN}/ipfs/${leaf}?format=raw`)
   assert.equal(response.status, 500)
@@ -270,3 +272,22 @@ async function carBlocksOf(response: Response): Promise<string[]> {
 async function* chunked(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
   yield bytes
 }
+
+test('a lent block is given back only when the socket has it, whatever the pace of the readers', async (t) => {
+  const nar = testNar(pattern(4 * MIB))
+  const { app } = testGateway([nar])
+  const { port } = await serve(t, app)
+  const leaves = Array.from({ length: 4 }, (_, i) => rawCid(nar.plan.leaves.subarray(i * 32, i * 32 + 32)))
+  const reads = Array.from({ length: 24 }, async (_, i) => {
+    const cid = leaves[i % leaves.length]
+    const response = await fetch(`http://127.0.0.1:${port}/ipfs/${cid?.toString()}?format=raw`)
+    const hash = createHash('sha256')
+    for await (const bytes of response.body ?? chunked(new Uint8Array())) {
+      // Every other one reads slowly, so that its bytes lie in the socket for long.
+      if (i % 2 === 0) await new Promise((resolve) => setTimeout(resolve, 2))
+      hash.update(bytes)
+    }
+    assert.deepEqual(hash.digest(), Buffer.from(cid?.multihash.digest ?? []))
+  })
+  await Promise.all(reads)
+})

@@ -170,3 +170,27 @@ test(
     assert.equal(log.lines.length, 1)
   },
 )
+
+test('a lent block is right, and its buffer serves again only after it is released', async (t) => {
+  const { spool, index, blocks } = await blocksBench(t)
+  const nar = noise(3 * LEAF_BYTES)
+  index.put(await store(spool, nar), { shared: true, inSpool: true })
+  const leaves = [0, 1, 2].map((leaf) => leafOf(nar, leaf))
+  const lend = async (leaf: number) => {
+    const lent = await blocks.lend(rawCid(sha256(leaves[leaf] ?? noise(1))), 'shared', options)
+    assert.ok(lent)
+    return lent
+  }
+  const [first, second] = [await lend(0), await lend(1)]
+  assert.notEqual(first.bytes.buffer, second.bytes.buffer)
+  assert.equal(Buffer.compare(first.bytes, leaves[0] ?? noise(1)), 0)
+  assert.equal(Buffer.compare(second.bytes, leaves[1] ?? noise(1)), 0)
+  first.release()
+  first.release()
+  const third = await lend(2)
+  const fourth = await lend(0)
+  assert.equal(third.bytes.buffer, first.bytes.buffer)
+  assert.notEqual(fourth.bytes.buffer, third.bytes.buffer)
+  assert.equal(Buffer.compare(second.bytes, leaves[1] ?? noise(1)), 0)
+  assert.equal(Buffer.compare(third.bytes, leaves[2] ?? noise(1)), 0)
+})

@@ -3,6 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, it } from 'node:test'
 import * as fc from 'fast-check'
 import { rawCid, sha256 } from '../../src/dag/cid.ts'
+import { createLeafBuffers } from '../../src/dag/leaf-buffers.ts'
+import type { LeafBuffers } from '../../src/dag/leaf-buffers.ts'
 import { LEAF_BYTES } from '../../src/dag/profile.ts'
 import { DagError } from '../../src/dag/reader.ts'
 import type { DagLink } from '../../src/dag/reader.ts'
@@ -34,7 +36,7 @@ function leaves(count: number, content: (i: number) => number = (i) => i) {
   return { links, blocks }
 }
 
-function scheduling(sources: readonly BlockSource[], links: readonly DagLink[]) {
+function scheduling(sources: readonly BlockSource[], links: readonly DagLink[], buffers?: LeafBuffers) {
   const log = recordingLog()
   const scores = createScores({ clock: Date.now })
   const roster = createRoster(sources, { scores, clock: Date.now, log })
@@ -42,7 +44,12 @@ function scheduling(sources: readonly BlockSource[], links: readonly DagLink[]) 
   async function* iterate(): AsyncGenerator<DagLink, void, undefined> {
     yield* links
   }
-  return { log, scores, abort, run: fetchLeaves(iterate(), roster, { signal: abort.signal }) }
+  return {
+    log,
+    scores,
+    abort,
+    run: fetchLeaves(iterate(), roster, { signal: abort.signal, ...(buffers && { buffers }) }),
+  }
 }
 
 function assertWhole(got: readonly Leaf[], links: readonly DagLink[], blocks: Map<string, Uint8Array>): void {
@@ -127,6 +134,32 @@ describe('leaf scheduler: order and window', () => {
     const got = await Array.fromAsync(scheduling([a, b], links).run)
     assertWhole(got, links, blocks)
     assert.equal(total(a, b), 1)
+  })
+  it('lends its buffers out again only when nobody needs the leaf any more', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.nat(6), { minLength: 20, maxLength: 60 }),
+        fc.array(fc.nat(3), { minLength: 1, maxLength: 20 }),
+        async (contents, delays) => {
+          const { links, blocks } = leaves(contents.length, (i) => contents[i] ?? 0)
+          const sources = ['a', 'b'].map((id) =>
+            peer(id, blocks, async (block, { count }) => {
+              await sleep(delays[count % delays.length])
+              return block
+            }),
+          )
+          let at = 0
+          for await (const { link, bytes } of scheduling(sources, links, createLeafBuffers(4)).run) {
+            await sleep(0)
+            assert.equal(link.offset, at)
+            assert.ok(Buffer.from(bytes).equals(blocks.get(link.cid.toString()) ?? Buffer.alloc(0)))
+            at += bytes.length
+          }
+          assert.equal(at, contents.length * SIZE)
+        },
+      ),
+      { numRuns: 20 },
+    )
   })
   it('asks for a repeated leaf again when its first request fails', async () => {
     const { links, blocks } = leaves(64, () => 0)

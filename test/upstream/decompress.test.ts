@@ -7,8 +7,8 @@ import * as fc from 'fast-check'
 import { XZ_MAX_DICTIONARY_BYTES } from '../../src/limits.ts'
 import type { Compression } from '../../src/nix/narinfo.ts'
 import { decompress } from '../../src/upstream/decompress.ts'
-import { CompressedDataError, DecoderMissingError } from '../../src/upstream/errors.ts'
-import { commandXz, nativeXz, type XzDecoder } from '../../src/upstream/xz.ts'
+import { CompressedDataError } from '../../src/upstream/errors.ts'
+import { createXzThreads, type XzThreads } from '../../src/upstream/xz-threads.ts'
 import { calm, collect, inChunks } from './bytes.ts'
 
 function command(name: string): (bytes: Uint8Array, ...args: string[]) => Buffer {
@@ -24,14 +24,13 @@ const has = (name: string): boolean => spawnSync(name, ['--help'], { stdio: 'ign
 const brotli = (bytes: Uint8Array): Buffer =>
   brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 4 } })
 
-const native = await nativeXz()
+const xzThreads = createXzThreads()
 /** Each codec with what compresses for it, and why it may not be tested here. */
 const CODECS: readonly {
   name: string
   compression: Compression
   compress: (bytes: Uint8Array) => Buffer
   skip: string | false
-  xzDecoder?: XzDecoder
 }[] = [
   { name: 'gzip', compression: 'gzip', compress: gzipSync, skip: false },
   { name: 'zstd', compression: 'zstd', compress: zstdCompressSync, skip: false },
@@ -43,35 +42,22 @@ const CODECS: readonly {
     skip: has('bzip2') ? false : 'no bzip2 on PATH',
   },
   {
-    name: 'xz by the command',
+    name: 'xz',
     compression: 'xz',
     compress: command('xz'),
-    skip: has('xz') ? false : 'no xz on PATH',
-    xzDecoder: commandXz,
-  },
-  {
-    name: 'xz by the native decoder',
-    compression: 'xz',
-    compress: command('xz'),
-    skip:
-      native === undefined
-        ? 'the platform package of @napi-rs/lzma is not installed'
-        : has('xz')
-          ? false
-          : 'no xz on PATH to compress with',
-    ...(native === undefined ? {} : { xzDecoder: native }),
+    skip: has('xz') ? false : 'no xz on PATH to compress with',
   },
 ]
 
 const program = readFileSync(process.execPath).subarray(0, 1_500_000)
 
-for (const { name, compression, compress, skip, xzDecoder } of CODECS) {
+for (const { name, compression, compress, skip } of CODECS) {
   const decode = (bytes: Uint8Array, maxBytes: number, chunkBytes = 16_384): Promise<Buffer> =>
     collect(
       decompress(compression, inChunks(bytes, chunkBytes), {
         ...calm,
         maxBytes,
-        ...(xzDecoder === undefined ? {} : { xzDecoder }),
+        xzThreads,
       }),
     )
   const refused = (expected: RegExp, truncated: boolean) => (error: unknown) => {
@@ -140,7 +126,7 @@ for (const { name, compression, compress, skip, xzDecoder } of CODECS) {
     const pieces = decompress(compression, inChunks(bomb, 16_384), {
       ...calm,
       maxBytes: 1000,
-      ...(xzDecoder === undefined ? {} : { xzDecoder }),
+      xzThreads,
     })
     await assert.rejects(
       async () => {
@@ -157,7 +143,7 @@ for (const { name, compression, compress, skip, xzDecoder } of CODECS) {
     const pieces = decompress(compression, inChunks(compress(program), 4096), {
       signal: abort.signal,
       maxBytes: program.length,
-      ...(xzDecoder === undefined ? {} : { xzDecoder }),
+      xzThreads,
     })
     await assert.rejects(
       async () => {
@@ -177,17 +163,17 @@ for (const { name, compression, compress, skip, xzDecoder } of CODECS) {
       yield compress(program).subarray(0, 5000)
       throw broken
     }
-    const options = { ...calm, maxBytes: program.length, ...(xzDecoder === undefined ? {} : { xzDecoder }) }
+    const options = { ...calm, maxBytes: program.length, xzThreads }
     await assert.rejects(collect(decompress(compression, input(), options)), (error) => error === broken)
   })
 }
 
-for (const { name, compression, compress, skip, xzDecoder } of CODECS.filter((one) => one.name !== 'br')) {
+for (const { name, compression, compress, skip } of CODECS.filter((one) => one.name !== 'br')) {
   void test(`${name}: concatenated streams are one, wherever the chunks are cut`, { skip }, async () => {
     const first = compress(Buffer.from('hello '))
     const both = Buffer.concat([first, compress(Buffer.from('world'))])
     for (const chunkBytes of [1, first.length - 1, first.length, first.length + 1, both.length]) {
-      const options = { ...calm, maxBytes: 11, ...(xzDecoder === undefined ? {} : { xzDecoder }) }
+      const options = { ...calm, maxBytes: 11, xzThreads }
       const plain = await collect(decompress(compression, inChunks(both, chunkBytes), options))
       assert.equal(plain.toString(), 'hello world')
     }
@@ -195,7 +181,7 @@ for (const { name, compression, compress, skip, xzDecoder } of CODECS.filter((on
 }
 
 function decodeZstd(bytes: Uint8Array, maxBytes: number, chunkBytes: number): Promise<Buffer> {
-  return collect(decompress('zstd', inChunks(bytes, chunkBytes), { ...calm, maxBytes }))
+  return collect(decompress('zstd', inChunks(bytes, chunkBytes), { ...calm, maxBytes, xzThreads }))
 }
 const SKIPPABLE = Buffer.from('502a4d180400000061626364', 'hex')
 
@@ -233,7 +219,7 @@ for (const [compression, frame] of EMPTY_FRAMES) {
       for (;;) yield many
     }
     await assert.rejects(
-      collect(decompress(compression, endless(), { ...calm, maxBytes: 1000 })),
+      collect(decompress(compression, endless(), { ...calm, maxBytes: 1000, xzThreads })),
       /cannot be 1000 bytes compressed|bytes after the end/,
     )
   })
@@ -244,34 +230,25 @@ void test('none: passes the very chunks on, up to the announced size', async () 
   const once = async function* (): AsyncGenerator<Uint8Array> {
     yield chunk
   }
-  assert.equal((await Array.fromAsync(decompress('none', once(), { ...calm, maxBytes: 3 })))[0], chunk)
-  await assert.rejects(collect(decompress('none', once(), { ...calm, maxBytes: 2 })), CompressedDataError)
+  assert.equal(
+    (await Array.fromAsync(decompress('none', once(), { ...calm, maxBytes: 3, xzThreads })))[0],
+    chunk,
+  )
+  await assert.rejects(
+    collect(decompress('none', once(), { ...calm, maxBytes: 2, xzThreads })),
+    CompressedDataError,
+  )
 })
 
 void test('xz: a dictionary of 1.5 GiB is refused before a decoder sees it', async () => {
   // Stream header, then a block header that asks for dictionary size 37: 3 * 2^29 bytes.
   const head = Buffer.from('fd377a585a000004e6d6b446020021012500000000000000', 'hex')
-  const untouched: XzDecoder = () => {
-    const codec = commandXz()
-    codec.input.write = () => assert.fail('the decoder was fed')
-    return codec
-  }
+  const untouched: XzThreads = { lend: () => assert.fail('a decoder was asked for') }
   await assert.rejects(
-    collect(decompress('xz', inChunks(head, 100), { ...calm, maxBytes: 1000, xzDecoder: untouched })),
-    new RegExp(`dictionary of 1610612736 bytes is asked for .* at most ${XZ_MAX_DICTIONARY_BYTES}`),
+    collect(decompress('xz', inChunks(head, 100), { ...calm, maxBytes: 1000, xzThreads: untouched })),
+    {
+      name: 'UnsupportedDataError',
+      message: new RegExp(`dictionary of 1610612736 bytes, at most ${XZ_MAX_DICTIONARY_BYTES}`),
+    },
   )
-})
-
-void test('xz: a machine without any decoder says so', async () => {
-  const path = process.env['PATH']
-  process.env['PATH'] = '/nonexistent'
-  try {
-    const empty = EMPTY_FRAMES[2]![1]
-    await assert.rejects(
-      collect(decompress('xz', inChunks(empty, 100), { ...calm, maxBytes: 1, xzDecoder: commandXz })),
-      DecoderMissingError,
-    )
-  } finally {
-    process.env['PATH'] = path
-  }
 })

@@ -27,9 +27,7 @@ const SHAPES: readonly [string, string[]][] = [
   ['no option', []],
   ['no check', ['--check=none']],
   ['crc32', ['--check=crc32']],
-  ['sha256', ['--check=sha256']],
   ['many blocks with their sizes', ['--block-size=10000', '-T2']],
-  ['a filter for x86 and a delta', ['--x86', '--delta=dist=4', '--lzma2=preset=1']],
 ]
 for (const [name, args] of SHAPES) {
   for (const chunkBytes of [1, 7, 65_536]) {
@@ -40,6 +38,17 @@ for (const [name, args] of SHAPES) {
   }
 }
 
+const UNSUPPORTED: readonly [string, string[], RegExp][] = [
+  ['a check of SHA-256', ['--check=sha256'], /offset 12: a check of type 10/],
+  ['a filter for x86', ['--x86', '--lzma2=preset=1'], /offset 2\d: a filter before LZMA2/],
+  ['a delta', ['--delta=dist=4', '--lzma2=preset=1'], /offset 2\d: a filter before LZMA2/],
+]
+for (const [name, args, expected] of UNSUPPORTED) {
+  void test(`unsupported, as the decoder has it not: ${name}`, { skip }, () => {
+    assert.throws(() => walk(xz(noise, ...args)), { name: 'UnsupportedDataError', message: expected })
+  })
+}
+
 void test('concatenated streams with padding in fours', () => {
   walk(Buffer.concat([EMPTY, EMPTY, Buffer.alloc(8), EMPTY, Buffer.alloc(4)]), 3)
 })
@@ -48,7 +57,7 @@ void test('a dictionary above the limit is refused, at the limit it is taken', {
   const large = xz(noise, '--lzma2=preset=6,dict=192MiB')
   assert.throws(
     () => walk(large),
-    /dictionary of 201326592 bytes is asked for at offset 24, at most 134217728/,
+    /asked for before offset 24: a dictionary of 201326592 bytes, at most 134217728/,
   )
   walk(xz(noise, '--lzma2=preset=6,dict=128MiB'))
 })

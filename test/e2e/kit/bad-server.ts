@@ -11,8 +11,8 @@ export type Deed =
   | { readonly do: 'replace'; readonly body: Uint8Array }
   /** The head and so many bytes of the body, then nothing more; or the connection is cut. */
   | { readonly do: 'silence' | 'cut'; readonly after: number }
-  /** Not even a head. */
-  | { readonly do: 'never' }
+  /** Not even a head; or a 404. */
+  | { readonly do: 'never' | 'miss' }
 
 /** @param path with its query */
 export type Mischief = (path: string, body: Uint8Array) => Deed | Promise<Deed>
@@ -60,6 +60,9 @@ function perform(response: ServerResponse, type: string, body: Uint8Array, deed:
       break
     case 'cut':
       response.writeHead(200, head).write(body.subarray(0, deed.after), () => response.destroy())
+      break
+    case 'miss':
+      response.writeHead(404).end()
       break
     case 'never':
       break

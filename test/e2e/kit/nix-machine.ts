@@ -49,7 +49,10 @@ export async function openNixMachine(stage: Stage, name: string): Promise<NixMac
   const root = join(dir, 'root')
   const confDir = join(dir, 'conf')
   await mkdir(confDir, { recursive: true })
-  await writeFile(join(confDir, 'nix.conf'), 'build-users-group =\nsubstituters =\nmax-jobs = 4\n')
+  await writeFile(
+    join(confDir, 'nix.conf'),
+    'build-users-group =\nsubstituters =\nmax-jobs = 4\ndownload-attempts = 10\n',
+  )
   const env = {
     PATH: process.env['PATH'] ?? '',
     HOME: join(dir, 'home'),

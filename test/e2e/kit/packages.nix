@@ -50,9 +50,9 @@ rec {
     manual = build "manual-1.0" "echo 'a store path that is a file' > $out" { };
   };
 
-  # Several leaves each; the NARs of the first two have the same size.
-  medium = random "medium-1.0" 6000000;
-  sameSize = random "same-size" 6000000;
+  # More leaves than are asked for at once; the NARs of the first two have the same size.
+  medium = random "medium-1.0" 24000000;
+  sameSize = random "same-size" 24000000;
   otherSize = random "other-size" 3000000;
   mediums = build "mediums" "echo $medium $sameSize $otherSize > $out" { inherit medium sameSize otherSize; };
 }

@@ -12,22 +12,28 @@ export interface Stage {
   readonly signal: AbortSignal
   /** Last in, first out. */
   onEnd(work: () => Promise<void>): void
-  /** What is printed when the test fails. */
+  /** What is printed when the test fails, or one within it. */
   keepLog(name: string, text: () => string): void
+  printLogs(): void
 }
 
 const TEST_DEADLINE_MS = 280_000
 
-export async function openStage(t: TestContext): Promise<Stage> {
+/** @param outer of the test that this one is within */
+export async function openStage(t: TestContext, outer?: Stage): Promise<Stage> {
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-e2e-'))
   const works: (() => Promise<void>)[] = []
   const logs: [name: string, text: () => string][] = []
+  const printLogs = (): void => {
+    for (const [name, text] of logs) process.stderr.write(`--- ${t.name}: ${name}\n${text()}\n`)
+  }
   t.after(async () => {
-    for (const work of works.reverse()) await work()
+    for (const work of works.toReversed()) await work()
     // Node has had it since 21.7; its types have not.
     const { passed } = t as TestContext & { readonly passed: boolean }
     if (!passed) {
-      for (const [name, text] of logs) process.stderr.write(`--- ${t.name}: ${name}\n${text()}\n`)
+      outer?.printLogs()
+      printLogs()
     }
     // Nix takes the write bit from all that it puts into a store.
     await promisify(execFile)('chmod', ['-R', 'u+w', dir])
@@ -38,5 +44,6 @@ export async function openStage(t: TestContext): Promise<Stage> {
     signal: AbortSignal.any([t.signal, AbortSignal.timeout(TEST_DEADLINE_MS)]),
     onEnd: (work) => works.push(work),
     keepLog: (name, text) => logs.push([name, text]),
+    printLogs,
   }
 }

@@ -1,0 +1,121 @@
+import { Worker } from 'node:worker_threads'
+import {
+  XZ_THREAD_HEAP_BYTES,
+  XZ_THREAD_IDLE_MS,
+  XZ_THREADS_IDLE_COUNT,
+  XZ_THREADS_MAX_COUNT,
+} from '../limits.ts'
+import type { CallOptions } from '../source.ts'
+
+/** Threads that decode xz, each one stream at a time. Nothing of it keeps the process alive but a thread that is lent. */
+export interface XzThreads {
+  /** Waits its turn while XZ_THREADS_MAX_COUNT are lent. */
+  lend(options: CallOptions): Promise<XzThread>
+}
+
+export interface XzThread {
+  readonly worker: Worker
+  /** It has decoded its stream to the end, and may be lent again. */
+  giveBack(): void
+  /** Whatever it is at, it ends: the way back for one whose stream failed or was given up. */
+  discard(): void
+}
+
+interface Idle {
+  readonly worker: Worker
+  readonly timer: NodeJS.Timeout
+}
+
+export function createXzThreads(): XzThreads {
+  const idle: Idle[] = []
+  /** Each takes over the place of a thread that is lent. */
+  const waiting = new Set<() => void>()
+  let lent = 0
+
+  const place = async ({ signal }: CallOptions): Promise<void> => {
+    if (lent < XZ_THREADS_MAX_COUNT) {
+      lent++
+      return
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const onAbort = (): void => {
+      waiting.delete(resolve)
+      reject(signal.reason as Error)
+    }
+    waiting.add(resolve)
+    signal.addEventListener('abort', onAbort, { once: true })
+    await promise
+    signal.removeEventListener('abort', onAbort)
+  }
+
+  const freePlace = (): void => {
+    const [next] = waiting
+    if (next === undefined) {
+      lent--
+      return
+    }
+    waiting.delete(next)
+    next()
+  }
+
+  const takeIdle = (): Worker | undefined => {
+    const last = idle.pop()
+    if (last === undefined) return undefined
+    clearTimeout(last.timer)
+    last.worker.off('exit', forget)
+    last.worker.ref()
+    return last.worker
+  }
+
+  /** An idle thread that dies all the same is not lent. */
+  function forget(this: Worker): void {
+    const at = idle.findIndex(({ worker }) => worker === this)
+    if (at !== -1) clearTimeout(idle.splice(at, 1)[0]?.timer)
+  }
+
+  const rest = (worker: Worker): void => {
+    worker.unref()
+    worker.on('exit', forget)
+    const timer = setTimeout(() => void worker.terminate(), XZ_THREAD_IDLE_MS)
+    timer.unref()
+    idle.push({ worker, timer })
+  }
+
+  return {
+    async lend(options) {
+      options.signal.throwIfAborted()
+      await place(options)
+      let worker: Worker
+      try {
+        worker = takeIdle() ?? startWorker()
+      } catch (error) {
+        freePlace()
+        throw error
+      }
+      return {
+        worker,
+        giveBack() {
+          if (idle.length < XZ_THREADS_IDLE_COUNT) rest(worker)
+          else void worker.terminate()
+          freePlace()
+        },
+        discard() {
+          // Only then: threads on their way out have their memory still.
+          void worker.terminate().then(freePlace)
+        },
+      }
+    },
+  }
+}
+
+function startWorker(): Worker {
+  const worker = new Worker(
+    // Run from source in the repository, from dist/ once installed.
+    new URL(import.meta.url.endsWith('.ts') ? './xz-worker.ts' : './xz-worker.js', import.meta.url),
+    // The heap of JavaScript alone; the WASM memory is the dictionary, which the walker judges.
+    { name: 'xz', resourceLimits: { maxOldGenerationSizeMb: XZ_THREAD_HEAP_BYTES / 2 ** 20 } },
+  )
+  // Without any listener it would end the process. Whoever is at work has one more, and `exit` follows for the idle.
+  worker.on('error', () => {})
+  return worker
+}
