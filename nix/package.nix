@@ -7,7 +7,6 @@
   nodejs_24,
   runCommand,
   versionCheckHook,
-  xz,
 }:
 
 let
@@ -67,14 +66,6 @@ buildNpmPackage (finalAttrs: {
   npmRebuildFlags = [ "--ignore-scripts" ];
   # `prepack` would build a second time, and its output is no JSON.
   npmPackFlags = [ "--ignore-scripts" ];
-
-  # For the platforms that @napi-rs/lzma has no binary for.
-  makeWrapperArgs = [
-    "--suffix"
-    "PATH"
-    ":"
-    (lib.makeBinPath [ xz ])
-  ];
 
   doInstallCheck = true;
   nativeInstallCheckInputs = [ versionCheckHook ];

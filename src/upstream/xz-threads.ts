@@ -9,7 +9,7 @@ import type { CallOptions } from '../source.ts'
 
 /** Threads that decode xz, each one stream at a time. Nothing of it keeps the process alive but a thread that is lent. */
 export interface XzThreads {
-  /** Waits its turn while XZ_THREADS_MAX_COUNT are lent. */
+  /** Waits its turn while the most there may be are lent. */
   lend(options: CallOptions): Promise<XzThread>
 }
 
@@ -21,19 +21,33 @@ export interface XzThread {
   discard(): void
 }
 
+/** Others for tests. */
+interface XzThreadsLimits {
+  maxCount: number
+  idleCount: number
+  idleMs: number
+}
+
+const LIMITS: XzThreadsLimits = {
+  maxCount: XZ_THREADS_MAX_COUNT,
+  idleCount: XZ_THREADS_IDLE_COUNT,
+  idleMs: XZ_THREAD_IDLE_MS,
+}
+
 interface Idle {
   readonly worker: Worker
   readonly timer: NodeJS.Timeout
 }
 
-export function createXzThreads(): XzThreads {
+export function createXzThreads(limits: Partial<XzThreadsLimits> = {}): XzThreads {
+  const { maxCount, idleCount, idleMs } = { ...LIMITS, ...limits }
   const idle: Idle[] = []
   /** Each takes over the place of a thread that is lent. */
   const waiting = new Set<() => void>()
   let lent = 0
 
   const place = async ({ signal }: CallOptions): Promise<void> => {
-    if (lent < XZ_THREADS_MAX_COUNT) {
+    if (lent < maxCount) {
       lent++
       return
     }
@@ -76,7 +90,7 @@ export function createXzThreads(): XzThreads {
   const rest = (worker: Worker): void => {
     worker.unref()
     worker.on('exit', forget)
-    const timer = setTimeout(() => void worker.terminate(), XZ_THREAD_IDLE_MS)
+    const timer = setTimeout(() => void worker.terminate(), idleMs)
     timer.unref()
     idle.push({ worker, timer })
   }
@@ -95,7 +109,7 @@ export function createXzThreads(): XzThreads {
       return {
         worker,
         giveBack() {
-          if (idle.length < XZ_THREADS_IDLE_COUNT) rest(worker)
+          if (idle.length < idleCount) rest(worker)
           else void worker.terminate()
           freePlace()
         },

@@ -7,6 +7,7 @@
 import { isMainThread, parentPort, type MessagePort } from 'node:worker_threads'
 import xz from 'xz-decompress'
 import { XZ_PIECES_AHEAD_COUNT } from '../limits.ts'
+import { createBell } from './bell.ts'
 
 /** `credit`: one more piece may be sent; both sides begin with XZ_PIECES_AHEAD_COUNT of them. */
 export type ToXzWorker =
@@ -28,22 +29,22 @@ async function serve(port: MessagePort): Promise<void> {
   const inputs: (Uint8Array<ArrayBuffer> | undefined)[] = []
   // Never set back: credit for the last pieces of a stream may come when the next one has begun.
   let credit = XZ_PIECES_AHEAD_COUNT
-  let wakeInput = (): void => {}
-  let wakeOutput = (): void => {}
+  const input = createBell()
+  const output = createBell()
 
   port.on('message', (message: ToXzWorker) => {
     switch (message.type) {
       case 'input':
         inputs.push(message.bytes)
-        wakeInput()
+        input.ring()
         return
       case 'end':
         inputs.push(undefined)
-        wakeInput()
+        input.ring()
         return
       case 'credit':
         credit++
-        wakeOutput()
+        output.ring()
         return
       default:
         message satisfies never
@@ -52,25 +53,12 @@ async function serve(port: MessagePort): Promise<void> {
   const post = (message: FromXzWorker, transfer: ArrayBuffer[] = []): void => {
     port.postMessage(message, transfer)
   }
-  const waitForInput = async (): Promise<void> => {
-    while (inputs.length === 0) {
-      await new Promise<void>((resolve) => {
-        wakeInput = resolve
-      })
-    }
-  }
-  const waitForCredit = async (): Promise<void> => {
-    while (credit === 0) {
-      await new Promise<void>((resolve) => {
-        wakeOutput = resolve
-      })
-    }
-  }
-  const input = (): ReadableStream<Uint8Array> =>
+  const inputThere = (): Promise<void> => input.until(() => inputs.length > 0)
+  const compressed = (): ReadableStream<Uint8Array> =>
     new ReadableStream(
       {
         async pull(controller) {
-          await waitForInput()
+          await inputThere()
           const bytes = inputs.shift()
           if (bytes === undefined) return controller.close()
           post({ type: 'credit' })
@@ -81,11 +69,11 @@ async function serve(port: MessagePort): Promise<void> {
     )
 
   for (;;) {
-    await waitForInput()
+    await inputThere()
     try {
-      for await (const bytes of new xz.XzReadableStream(input())) {
+      for await (const bytes of new xz.XzReadableStream(compressed())) {
         if (bytes.length === 0) continue
-        await waitForCredit()
+        await output.until(() => credit > 0)
         credit--
         // A copy out of the WASM memory, in a buffer of its own.
         post({ type: 'output', bytes: bytes as Uint8Array<ArrayBuffer> }, [bytes.buffer as ArrayBuffer])

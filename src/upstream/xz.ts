@@ -1,6 +1,7 @@
 import type { Worker } from 'node:worker_threads'
 import { XZ_MAX_DICTIONARY_BYTES, XZ_PIECE_BYTES, XZ_PIECES_AHEAD_COUNT } from '../limits.ts'
 import type { CallOptions } from '../source.ts'
+import { createBell } from './bell.ts'
 import { CompressedDataError } from './errors.ts'
 import type { XzThreads } from './xz-threads.ts'
 import { createXzWalker } from './xz-walker.ts'
@@ -58,6 +59,7 @@ export async function* decodeXz(
     void feed()
     for (;;) {
       const piece = await stream.receive()
+      signal.throwIfAborted()
       if (piece === undefined) break
       yield piece
     }
@@ -102,11 +104,11 @@ function openStream(worker: Worker): XzStream {
   let ended = false
   let done = false
   let closed = false
-  let wakeSender = (): void => {}
-  let wakeReceiver = (): void => {}
+  const sender = createBell()
+  const receiver = createBell()
   const wake = (): void => {
-    wakeSender()
-    wakeReceiver()
+    sender.ring()
+    receiver.ring()
   }
   const fail = (error: unknown): void => {
     failure ??= { error }
@@ -118,11 +120,11 @@ function openStream(worker: Worker): XzStream {
     switch (message.type) {
       case 'output':
         outputs.push(message.bytes)
-        wakeReceiver()
+        receiver.ring()
         return
       case 'credit':
         credit++
-        wakeSender()
+        sender.ring()
         return
       case 'done':
         // The walker has not seen what was left over then.
@@ -150,11 +152,7 @@ function openStream(worker: Worker): XzStream {
   return {
     async send(chunk) {
       for (let at = 0; at < chunk.length; at += XZ_PIECE_BYTES) {
-        while (credit === 0 && !over()) {
-          await new Promise<void>((resolve) => {
-            wakeSender = resolve
-          })
-        }
+        await sender.until(() => credit > 0 || over())
         if (over()) return false
         credit--
         // A copy, always: the chunk may share its buffer with others, and is its owner's.
@@ -169,18 +167,11 @@ function openStream(worker: Worker): XzStream {
       post({ type: 'end' })
     },
     async receive() {
-      for (;;) {
-        const piece = outputs.shift()
-        if (piece !== undefined) {
-          post({ type: 'credit' })
-          return piece
-        }
-        if (failure !== undefined) throw failure.error
-        if (done) return undefined
-        await new Promise<void>((resolve) => {
-          wakeReceiver = resolve
-        })
-      }
+      await receiver.until(() => outputs.length > 0 || over())
+      const piece = outputs.shift()
+      if (piece !== undefined) post({ type: 'credit' })
+      else if (failure !== undefined) throw failure.error
+      return piece
     },
     fail,
     close() {

@@ -12,7 +12,6 @@ let
     nodejs_24 = stub "nodejs";
     runCommand = name: _: script: { inherit name script; };
     versionCheckHook = stub "version-check-hook";
-    xz = stub "xz";
   };
   stub = name: {
     type = "derivation";

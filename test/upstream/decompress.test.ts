@@ -10,6 +10,7 @@ import { decompress } from '../../src/upstream/decompress.ts'
 import { CompressedDataError } from '../../src/upstream/errors.ts'
 import { createXzThreads, type XzThreads } from '../../src/upstream/xz-threads.ts'
 import { calm, collect, inChunks } from './bytes.ts'
+import { storeXz } from './store-xz.ts'
 
 function command(name: string): (bytes: Uint8Array, ...args: string[]) => Buffer {
   return (bytes, ...args) => {
@@ -41,6 +42,7 @@ const CODECS: readonly {
     compress: command('bzip2'),
     skip: has('bzip2') ? false : 'no bzip2 on PATH',
   },
+  { name: 'xz that only stores', compression: 'xz', compress: storeXz, skip: false },
   {
     name: 'xz',
     compression: 'xz',
