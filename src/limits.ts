@@ -127,6 +127,9 @@ export const GATEWAY_MIN_BYTES_PER_S = 16 * KIB
 /** Until the next block of any kind from a peer of which blocks are wanted; a peer that goes on answering is alive. */
 export const BITSWAP_BLOCK_DEADLINE_MS = 15_000
 export const SWARM_DIAL_DEADLINE_MS = 10_000
+/** V8's heap in the worker, buffers outside of it counted: smaller is slower, larger holds more garbage (P6; docs/adr/011). */
+export const SWARM_HEAP_MB = 128
+export const SWARM_YOUNG_HEAP_MB = 8
 export const SWARM_MAX_CONNECTIONS = 300
 /** libp2p's own default of 5 a second cuts off fleets behind one NAT address. */
 export const SWARM_INBOUND_PER_SECOND = 50

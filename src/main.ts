@@ -9,6 +9,7 @@ import type { NarswarmNode, NodeDeps, Serving } from './cli/node.ts'
 import { runCli } from './cli/program.ts'
 import { formatHostPort } from './config/address.ts'
 import type { Config } from './config/config.ts'
+import { tuneGarbageCollector } from './config/garbage-collector.ts'
 import { loadConfig } from './config/load.ts'
 import { createPublishedFiles } from './feed/feed-files.ts'
 import { feedFileStem, feedNameOfStem, parseFeedName } from './feed/feed-name.ts'
@@ -52,6 +53,7 @@ import type { SwarmNode } from './swarm/node.ts'
 import { createFeedPipe } from './upstream/feed-pipe.ts'
 import { createUpstream } from './upstream/upstream.ts'
 import type { Upstream } from './upstream/upstream.ts'
+import { createXzThreads } from './upstream/xz-threads.ts'
 
 interface Program {
   readonly name: string
@@ -62,6 +64,7 @@ const LOCAL_HOSTS = ['127.0.0.1', 'localhost', '[::1]']
 
 /** Runs one command; sets the exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
+  tuneGarbageCollector()
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as Program
   process.exitCode = await runCli(argv, {
     env: process.env,
@@ -139,7 +142,8 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
     published.set(name, await openPublisher({ name, ...feedPlace(name) }, feedDeps))
   }
 
-  const upstreams = config.upstreams.map((url) => createUpstream({ url, storeDir }, { log }))
+  const xzThreads = createXzThreads()
+  const upstreams = config.upstreams.map((url) => createUpstream({ url, storeDir }, { log, xzThreads }))
   let swarmStart: Promise<SwarmNode> | undefined
   /** On first use, or when serving begins: a command that ends needs no node. */
   const swarm = (answer: boolean): Promise<SwarmNode> =>
@@ -221,7 +225,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
       ),
       feeds: published,
       store,
-      openCache: (url) => createUpstream({ url, storeDir }, { log }),
+      openCache: (url) => createUpstream({ url, storeDir }, { log, xzThreads }),
       feedPlace,
       feedDeps,
       follower,

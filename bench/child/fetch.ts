@@ -1,6 +1,7 @@
 /** One NAR from a peer into a spool of its own, by the engine that `serve` uses: every leaf and the whole verified. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { tuneGarbageCollector } from '../../src/config/garbage-collector.ts'
 import { parseCid } from '../../src/dag/cid.ts'
 import type { Log } from '../../src/log.ts'
 import { parsePublicKey, trustedKeys } from '../../src/nix/key.ts'
@@ -19,6 +20,7 @@ import { createTransfers } from '../../src/substitute/transfers.ts'
 import { createGatewaySource } from '../../src/swarm/gateway-source.ts'
 import { startSwarmNode } from '../../src/swarm/node.ts'
 
+tuneGarbageCollector()
 const { dir, narInfo, key, gateway, peer } = JSON.parse(process.argv[2] ?? '{}') as {
   dir: string
   narInfo: string

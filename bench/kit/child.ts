@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
-/** Runs bench/child/<name>.ts to its end. */
+/** Runs bench/child/<name> to its end. */
 export async function run<T>(name: string, argument: unknown): Promise<T> {
   const child = start(name, argument)
   const [line, [code]] = await Promise.all([
@@ -17,7 +17,7 @@ export async function run<T>(name: string, argument: unknown): Promise<T> {
   return JSON.parse(line) as T
 }
 
-/** Starts bench/child/<name>.ts, which serves until it is stopped. */
+/** Starts bench/child/<name>, which serves until it is stopped. */
 export async function serve<T>(
   name: string,
   argument: unknown,
@@ -42,7 +42,7 @@ export async function peakMemory(pid: number): Promise<number> {
 }
 
 function start(name: string, argument: unknown): ChildProcess {
-  const script = fileURLToPath(new URL(`../child/${name}.ts`, import.meta.url))
+  const script = fileURLToPath(new URL(`../child/${name}.js`, import.meta.url))
   return spawn(process.execPath, [script, JSON.stringify(argument)], { stdio: ['ignore', 'pipe', 'inherit'] })
 }
 

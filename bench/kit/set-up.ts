@@ -1,7 +1,6 @@
 /** A publishing narswarm with one NAR, as a user would run it, and what a client needs to know of it. */
 import { mkdir, readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join, resolve } from 'node:path'
 import { startChild } from '../../src/cli/demo/child-node.ts'
 import { writeFolderCache } from '../../src/cli/demo/folder-cache.ts'
 import { formatPublicKey, generateSecretKey } from '../../src/nix/key.ts'
@@ -26,7 +25,8 @@ export interface SetUp {
 }
 
 const FEED = 'bench.invalid/main'
-const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+/** The built program, as it is installed: types stripped at start cost memory that no user pays. */
+const MAIN = resolve('dist/main.js')
 
 export async function setUp(
   dir: string,

@@ -3,10 +3,12 @@ import type { CID } from 'multiformats/cid'
 import {
   BITSWAP_BLOCK_DEADLINE_MS,
   BITSWAP_MESSAGE_DEADLINE_MS,
+  SWARM_HEAP_MB,
   SWARM_RESTART_CEILING_MS,
   SWARM_RESTART_FLOOR_MS,
   SWARM_START_DEADLINE_MS,
   SWARM_STOP_DEADLINE_MS,
+  SWARM_YOUNG_HEAP_MB,
 } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { BlockSource, SourceId } from '../source.ts'
@@ -205,7 +207,14 @@ function startThread(
   const worker = new Worker(
     // Run from source in the repository, from dist/ once installed.
     new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url),
-    { workerData: config, name: 'swarm' },
+    {
+      workerData: config,
+      name: 'swarm',
+      resourceLimits: {
+        maxOldGenerationSizeMb: SWARM_HEAP_MB,
+        maxYoungGenerationSizeMb: SWARM_YOUNG_HEAP_MB,
+      },
+    },
   )
   const { promise: ready, resolve, reject } = Promise.withResolvers<Ready>()
   const { promise: exited, resolve: exit } = Promise.withResolvers<void>()
