@@ -170,6 +170,8 @@ export const OFFERS_MAX_COUNT = 20_000
 export const HELD_BACK_BYTES = 256 * KIB
 /** Leaves asked for ahead of the reader. */
 export const LEAF_WINDOW_COUNT = 16
+/** Pieces on their way to disk while the next ones are hashed. */
+export const WRITES_BEHIND_COUNT = 4
 /** Buffers of 1 MiB that lie ready for the next leaf: a window and a half. */
 export const LEAF_BUFFERS_COUNT = 24
 /** In flight at one source while there are others; a source that is alone gets the whole window. */

@@ -6,26 +6,29 @@ export interface Figure {
   /** What it is held against, in the same run. */
   readonly peer?: string
   readonly theirs?: number
-  /** A ratio to the peer that must be reached, or an absolute figure that must not be passed. */
-  readonly bar: { readonly atLeastRatio: number } | { readonly below: number }
+  /** A ratio to the peer that must be reached, an absolute figure that must not be passed, or nothing but told. */
+  readonly bar: { readonly atLeastRatio: number } | { readonly below: number } | 'none'
 }
 
 /** @returns whether the bar was reached */
 export function report(figure: Figure): boolean {
   const { ours, theirs, bar } = figure
   const ratio = theirs === undefined ? undefined : ours / theirs
-  const passed = 'below' in bar ? ours < bar.below : (ratio ?? 0) >= bar.atLeastRatio
+  const passed = bar === 'none' || ('below' in bar ? ours < bar.below : (ratio ?? 0) >= bar.atLeastRatio)
   process.stdout.write(
     `${JSON.stringify({
       bench: figure.bench,
       unit: figure.unit,
       ours: round(ours),
       ...(theirs === undefined ? {} : { peer: figure.peer, theirs: round(theirs), ratio: round(ratio ?? 0) }),
-      bar: 'below' in bar ? `< ${bar.below} ${figure.unit}` : `>= ${bar.atLeastRatio} x`,
-      passed,
+      ...(bar === 'none' ? {} : { bar: formatBar(bar, figure.unit), passed }),
     })}\n`,
   )
   return passed
+}
+
+function formatBar(bar: Exclude<Figure['bar'], 'none'>, unit: Figure['unit']): string {
+  return 'below' in bar ? `< ${bar.below} ${unit}` : `>= ${bar.atLeastRatio} x`
 }
 
 export function note(text: string): void {

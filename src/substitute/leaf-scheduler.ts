@@ -24,10 +24,12 @@ import type { SourceRoster } from './roster.ts'
 
 export interface Leaf {
   readonly link: DagLink
-  /** Match the link's CID. Read, never written; with `buffers`, only until the next leaf is asked for. */
+  /** Match the link's CID. Read, never written; with `buffers`, only until `release`. */
   readonly bytes: Uint8Array
   /** Whose answer it was. */
   readonly from: SourceId
+  /** To be called once, when nobody reads the bytes any more. */
+  release(): void
 }
 
 interface Result {
@@ -35,6 +37,8 @@ interface Result {
   readonly from: SourceId
   /** In a buffer of ours, to be used again. */
   readonly lent: boolean
+  /** Leaves of this content that were not released yet. */
+  holders: number
 }
 
 /** One leaf under way. */
@@ -54,7 +58,7 @@ interface Slot {
 /**
  * Fetches the leaves of `links` and yields them in order.
  *
- * With `buffers` the leaves come in them, and each is used again once the consumer asks for the next leaf.
+ * With `buffers` the leaves come in them, and each is used again once its leaf is released.
  *
  * Pull-driven: at most LEAF_WINDOW_COUNT leaves are in memory or under way, and no more are asked for until the
  * consumer takes one.
@@ -79,6 +83,7 @@ export async function* fetchLeaves(
 
   const settle = (slot: Slot, result: Result): void => {
     slot.result = result
+    result.holders += 1
     clearTimeout(slot.timer)
     for (const attempt of slot.attempts.values()) attempt.abort()
     slot.attempts.clear()
@@ -122,7 +127,7 @@ export async function* fetchLeaves(
       if (slot.result !== undefined) return
       checkLeaf(link, bytes)
       release({ bytes: bytes.length })
-      settle(slot, { bytes, from: source.id, lent })
+      settle(slot, { bytes, from: source.id, lent, holders: 0 })
     } catch (error) {
       // An attempt that another one overtook says nothing about its source, unless it had stalled.
       if (slot.result !== undefined || attempt.signal.aborted) {
@@ -218,10 +223,12 @@ export async function* fetchLeaves(
         if (slot.result === undefined && sameLeaf(slot, head)) settle(slot, head.result)
       }
       window.shift()
-      const { bytes, from, lent } = head.result
-      yield { link: head.link, bytes, from }
-      // Its twins, if any, still need it.
-      if (lent && !window.some((slot) => slot.result?.bytes === bytes)) buffers?.give(bytes)
+      const { result } = head
+      const release = (): void => {
+        result.holders -= 1
+        if (result.lent && result.holders === 0) buffers?.give(result.bytes)
+      }
+      yield { link: head.link, bytes: result.bytes, from: result.from, release }
     }
   } finally {
     signal.removeEventListener('abort', onAbort)

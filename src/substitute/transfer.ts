@@ -11,7 +11,7 @@ import { createPlanner } from '../dag/planner.ts'
 import type { Planner } from '../dag/planner.ts'
 import { DagError } from '../dag/reader.ts'
 import { LEAF_BYTES } from '../dag/profile.ts'
-import { HELD_BACK_BYTES, ORPHAN_GRACE_MS, WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
+import { HELD_BACK_BYTES, ORPHAN_GRACE_MS, WAY_MAX_ROUNDS_COUNT, WRITES_BEHIND_COUNT } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { narHashDigest } from '../nix/hash.ts'
 import { COST, SourceFaultError, SourceLieError } from '../source.ts'
@@ -29,6 +29,7 @@ import { createRoster } from './roster.ts'
 import type { Scores } from './scores.ts'
 import { watchForStall } from './stall-watch.ts'
 import { wayId } from './ways.ts'
+import { createWriteBehind } from './write-behind.ts'
 import type { Way } from './ways.ts'
 
 export interface Transfer {
@@ -98,13 +99,13 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   const releasable = (end: number): number =>
     verified ? end : Math.max(0, Math.min(prefix(), end - HELD_BACK_BYTES))
 
+  /** Hashed when it returns, on disk when its promise resolves: the disk writes in another thread. */
   async function take(
     bytes: Uint8Array,
     from: SourceId,
     target: SpoolFile,
     digest?: Uint8Array,
   ): Promise<void> {
-    // Hashing first: its time is the disk's, which writes in another thread.
     const written = target.append(bytes)
     if (digest === undefined) planner.update(bytes)
     else planner.addLeaf(bytes, digest)
@@ -130,10 +131,23 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
       (link, inner) => fetchChildren(link, roster, inner),
       options,
     )
-    for await (const leaf of fetchLeaves(links, roster, { ...options, buffers: deps.buffers })) {
-      const skip = target.prefix - leaf.link.offset
-      if (skip === 0) await take(leaf.bytes, leaf.from, target, leaf.link.cid.multihash.digest)
-      else await take(leaf.bytes.subarray(skip), leaf.from, target)
+    const writes = createWriteBehind(WRITES_BEHIND_COUNT)
+    // Of the first leaf only the end may be missing.
+    let skip = target.prefix % LEAF_BYTES
+    try {
+      for await (const { bytes, from, link, release } of fetchLeaves(links, roster, {
+        ...options,
+        buffers: deps.buffers,
+      })) {
+        const written =
+          skip === 0
+            ? take(bytes, from, target, link.cid.multihash.digest)
+            : take(bytes.subarray(skip), from, target)
+        skip = 0
+        await writes.add(written.finally(release))
+      }
+    } finally {
+      await writes.drain()
     }
   }
 
@@ -145,10 +159,14 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     const { source } = way
     const begun = clock()
     const from = target.prefix
+    const writes = createWriteBehind(WRITES_BEHIND_COUNT)
+    /** Where the writes under way will end. */
+    let at = from
     try {
       for await (const bytes of source.open({ narHash, narSize }, from, options)) {
-        const room = narSize - target.prefix
-        await take(bytes.subarray(0, room), source.id, target)
+        const room = narSize - at
+        at += Math.min(bytes.length, room)
+        await writes.add(take(bytes.subarray(0, room), source.id, target))
         // What fits may still be right: the NarHash decides.
         if (bytes.length > room) {
           throw new SourceLieError(
@@ -157,13 +175,15 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
           )
         }
       }
-      if (target.prefix < narSize) {
-        throw new SourceFaultError(source.id, `${source.id} ended at byte ${target.prefix} of ${narSize}`)
+      if (at < narSize) {
+        throw new SourceFaultError(source.id, `${source.id} ended at byte ${at} of ${narSize}`)
       }
     } catch (error) {
       if (!options.signal.aborted || options.signal.reason instanceof WayStalledError)
         scores.faulted(source.id)
       throw error
+    } finally {
+      await writes.drain()
     }
     scores.delivered(source.id, target.prefix - from, clock() - begun)
   }
