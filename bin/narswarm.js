@@ -19,7 +19,9 @@ function bundledNode() {
 }
 
 if (!existsSync(entry)) {
-  process.stderr.write('narswarm: dist/ is missing; in a checkout run `npm run build`, or `node src/main.ts`\n')
+  process.stderr.write(
+    'narswarm: dist/ is missing; in a checkout run `npm run build`, or `node src/main.ts`\n',
+  )
   process.exitCode = 2
 } else if (Number(process.versions.node.split('.')[0]) >= NEEDED_MAJOR) {
   const { main } = await import(entry)

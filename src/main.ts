@@ -31,6 +31,7 @@ import { createOperations } from './operations/local-operations.ts'
 import type { StatusDocument } from './operations/status.ts'
 import { createHoldings } from './publish/holdings.ts'
 import { createPublisher } from './publish/publish.ts'
+import { reviewSharing } from './publish/share-review.ts'
 import type { BlockSource } from './source.ts'
 import { openLeafIndex } from './spool/leaf-index.ts'
 import { createLocalBlocks } from './spool/local-blocks.ts'
@@ -40,6 +41,7 @@ import { lockStateDir } from './state/lock.ts'
 import { StoreUnavailableError } from './store/errors.ts'
 import { openLocalStore } from './store/local-store.ts'
 import type { LocalStore } from './store/local-store.ts'
+import { storeNarInfos } from './store/narinfo-source.ts'
 import { createNarInfoTable } from './substitute/narinfo-table.ts'
 import { createPolicy } from './substitute/policy.ts'
 import type { VerifiedNarInfo } from './substitute/policy.ts'
@@ -116,6 +118,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
     storeDir,
   })
   const sharePolicy = createPolicy({ keys: shareKeys, threshold: 1, storeDir })
+  reviewSharing({ db, index, table, policy: sharePolicy, log }, shareKeys)
   const formatAnswer = (info: VerifiedNarInfo): string => formatNarInfo(info, storeDir)
 
   const pipes = config.feeds.flatMap(({ name, sources }) =>
@@ -172,8 +175,14 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
     ...config.peers.addrs.map((address) => lazyBitswap(address, () => swarm(false))),
   ]
 
+  const local = store === undefined ? [] : [storeNarInfos(store)]
   const scores = createScores({ clock })
-  const resolver = createResolver({ policy, table, sources: [...follower.sources(), ...upstreams], log })
+  const resolver = createResolver({
+    policy,
+    table,
+    sources: [...local, ...follower.sources(), ...upstreams],
+    log,
+  })
   const transfers = createTransfers({
     resolver,
     spool,
@@ -208,14 +217,17 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
     peers: blockSources.map(({ id }) => id),
     spool: { nars: spool.totals().count, bytes: spool.totals().bytes },
     transfers: { running: transfers.running() },
-    sources: [...scores.all()].map(([id, score]) => ({
-      id,
-      bytes: score.bytes,
-      ...(score.averageMs === undefined ? {} : { average_ms: Math.round(score.averageMs) }),
-      faults: score.faults,
-      lies: score.lies,
-      out: !scores.usable(id),
-    })),
+    // A root is no source; its ways have scores too.
+    sources: [...scores.all()]
+      .filter(([id]) => !id.startsWith('blocks:'))
+      .map(([id, score]) => ({
+        id,
+        bytes: score.bytes,
+        ...(score.averageMs === undefined ? {} : { average_ms: Math.round(score.averageMs) }),
+        faults: score.faults,
+        lies: score.lies,
+        out: !scores.usable(id),
+      })),
   })
   const operations = createOperations(
     {

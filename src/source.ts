@@ -34,7 +34,7 @@ export interface NarRef {
   root?: CID
 }
 
-export interface BlockRef {
+interface BlockRef {
   cid: CID
   /** A source gives up (SourceLieError) before it reads more than this. */
   maxBytes: number

@@ -59,7 +59,10 @@ test('a layer imports only from the layers before it', () => {
     if (here === there || here === 'main.ts') return false
     if (ANYWHERE.includes(here)) return !ANYWHERE_MAY_IMPORT.includes(there)
     if (ANYWHERE.includes(there)) return false
-    assert.ok(LAYERS.includes(here), `${from}: folder ${here} is in no layer; add it to ARCHITECTURE.md and here`)
+    assert.ok(
+      LAYERS.includes(here),
+      `${from}: folder ${here} is in no layer; add it to ARCHITECTURE.md and here`,
+    )
     return !LAYERS.includes(there) || LAYERS.indexOf(there) > LAYERS.indexOf(here)
   })
   assert.deepEqual(wrong, [])
@@ -83,7 +86,8 @@ test('dag/ does no I/O', () => {
 test('Helia and libp2p stay inside swarm/', () => {
   const wrong = all.filter(
     ({ from, to }) =>
-      layerOf(from) !== 'swarm' && /^(?:helia|libp2p|@helia\/|@libp2p\/|interface-blockstore|@multiformats\/)/.test(to),
+      layerOf(from) !== 'swarm' &&
+      /^(?:helia|libp2p|@helia\/|@libp2p\/|interface-blockstore|@multiformats\/)/.test(to),
   )
   assert.deepEqual(wrong, [])
 })

@@ -50,16 +50,18 @@ export async function benchFetch(setUp: (label: string, bytes: number) => Promis
   // What we fetch is on disk and safe at its end; the download that is not kept shows what that and three more hashes cost.
   const overHttp = report({
     ...http,
-    ...{
-      peer: 'plain HTTP file download with sha256',
-      theirs: median(rates.kept),
-      bar: { atLeastRatio: 0.7 },
-    },
+    peer: 'plain HTTP file download with sha256',
+    theirs: median(rates.kept),
+    bar: { atLeastRatio: 0.7 },
   })
   report({ ...http, peer: 'the same, hashed and not kept', theirs: median(rates.plain), bar: 'none' })
   const overBitswap = report({
-    ...{ bench: 'fetch over bitswap, 200 MB', unit: 'MB/s', ours: median(rates.bitswap) },
-    ...{ peer: 'two plain Helia over TLS', theirs: median(rates.helia), bar: { atLeastRatio: 1 } },
+    bench: 'fetch over bitswap, 200 MB',
+    unit: 'MB/s',
+    ours: median(rates.bitswap),
+    peer: 'two plain Helia over TLS',
+    theirs: median(rates.helia),
+    bar: { atLeastRatio: 1 },
   })
   return overHttp && overBitswap
 }

@@ -17,7 +17,9 @@ export async function benchLarge(setUp: (label: string, bytes: number) => Promis
     ] as const) {
       const dir = await nar.fresh()
       const { ms, bytes, rssMb } = await run<{ ms: number; bytes: number; rssMb: number }>('fetch', {
-        ...{ dir, narInfo, key },
+        dir,
+        narInfo,
+        key,
         ...source,
       })
       note(`  4 GiB over ${title}: ${(bytes / ms / 1000).toFixed(0)} MB/s`)

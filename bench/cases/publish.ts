@@ -16,7 +16,10 @@ export async function benchPublish(
     for (let round = 0; round <= ROUNDS; round++) {
       const { narInfo, key, path } = nar
       const published = await run<{ ms: number; bytes: number }>('publish', {
-        ...{ dir: await nar.fresh(), narInfo, key, path },
+        dir: await nar.fresh(),
+        narInfo,
+        key,
+        path,
       })
       const hashed = await run<{ ms: number; bytes: number }>('sha256', { file: nar.narFile })
       if (round === 0) continue
@@ -28,7 +31,11 @@ export async function benchPublish(
     await nar.stop()
   }
   return report({
-    ...{ bench: 'publish (hash, CID, index, feed), 200 MB', unit: 'MB/s', ours: median(ours) },
-    ...{ peer: 'sha256 of the file', theirs: median(floor), bar: { atLeastRatio: 0.4 } },
+    bench: 'publish (hash, CID, index, feed), 200 MB',
+    unit: 'MB/s',
+    ours: median(ours),
+    peer: 'sha256 of the file',
+    theirs: median(floor),
+    bar: { atLeastRatio: 0.4 },
   })
 }

@@ -60,7 +60,12 @@ const resolver = createResolver({
   log,
 })
 const transfers = createTransfers({
-  ...{ resolver, spool, index, blockSources, clock, log },
+  resolver,
+  spool,
+  index,
+  blockSources,
+  clock,
+  log,
   blocks: createLocalBlocks({ index, spool, log }),
   store: undefined,
   scores: createScores({ clock }),

@@ -25,7 +25,8 @@ const { remotePeer } = await helia.libp2p.dial(multiaddr(address))
 const [first = ''] = cids
 const session = helia.blockstore.createSession(parseCid(first), {
   providers: [remotePeer.toCID()],
-  ...{ minProviders: 1, maxProviders: 1 },
+  minProviders: 1,
+  maxProviders: 1,
 })
 const signal = AbortSignal.timeout(300_000)
 const begun = performance.now()

@@ -18,6 +18,7 @@ export async function run<T>(name: string, argument: unknown): Promise<T> {
 }
 
 /** Starts bench/child/<name>, which serves until it is stopped. */
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller says what its child prints
 export async function serve<T>(
   name: string,
   argument: unknown,

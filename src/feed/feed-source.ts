@@ -14,7 +14,7 @@ import { TILE_WIDTH } from './merkle.ts'
  * One file below the feed's prefix; `undefined` when it is not there. May throw whatever it likes, and reads no more than
  * `maxBytes`.
  */
-export type FetchFeedFile = (
+type FetchFeedFile = (
   path: string,
   options: CallOptions & { maxBytes: number },
 ) => Promise<Uint8Array | undefined>

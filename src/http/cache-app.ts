@@ -24,7 +24,7 @@ export interface CacheAppDeps {
   /** The narinfo as it is sent. */
   formatAnswer(info: VerifiedNarInfo): string
   /** The document of `status --json`. */
-  status(): object
+  status(): Promise<object>
   /** Why not to send anybody here yet; undefined when all is well. */
   notReady(): string | undefined
   page(): PageData
@@ -57,11 +57,11 @@ export function createCacheApp(deps: CacheAppDeps, config: CacheAppConfig): Hono
     return send(c, reason === undefined ? plain('ready') : refusal(503, reason))
   })
   app.get('/version', (c) => send(c, plain(`narswarm ${config.version}`)))
-  app.get('/api/v1/status', (c) =>
+  app.get('/api/v1/status', async (c) =>
     send(c, {
       status: 200,
       headers: { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' },
-      body: `${JSON.stringify(deps.status(), null, 2)}\n`,
+      body: `${JSON.stringify(await deps.status(), null, 2)}\n`,
     }),
   )
 

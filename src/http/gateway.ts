@@ -136,8 +136,8 @@ async function rawAnswer(
       const partial = status === 206 ? { 'Content-Range': formatContentRange(range, size) } : {}
       const head = { status, headers: { ...headers, ...partial } }
       if (request.method === 'HEAD') return { ...head, body: bodyOfHead(size) }
-      const { bytes, release } = await lend()
-      return { ...head, body: bytes.subarray(range.start, range.end), sent: release }
+      const lent = await lend()
+      return { ...head, body: lent.bytes.subarray(range.start, range.end), sent: () => lent.release() }
     }
     default:
       return selection satisfies never

@@ -53,7 +53,7 @@ extra-substituters = ${url}
 fallback = true</pre>
         <p>On NixOS:</p>
         <pre>
-nix.settings.substituters = lib.mkBefore [ "${url}" ];
+nix.settings.extra-substituters = [ "${url}" ];
 nix.settings.fallback = true;</pre>
         <p>Once, by hand:</p>
         <pre>nix-store --realise PATH --option extra-substituters ${url}</pre>

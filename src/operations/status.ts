@@ -5,7 +5,7 @@
 import type { FeedStatus } from '../feed/follower.ts'
 import type { PublisherStatus } from '../feed/publisher.ts'
 
-export interface SourceStatus {
+interface SourceStatus {
   readonly id: string
   readonly bytes: number
   /** Average of a block, milliseconds; absent before the first. */

@@ -13,7 +13,7 @@ import type { NarInfoTable } from '../substitute/narinfo-table.ts'
 import { PolicyError } from '../substitute/policy.ts'
 import type { Policy, VerifiedNarInfo } from '../substitute/policy.ts'
 
-export interface SharedNar {
+interface SharedNar {
   readonly narSize: number
   /** Every leaf is hashed before it leaves. */
   read(range: ByteRange, options: CallOptions): AsyncIterable<Uint8Array>

@@ -51,6 +51,8 @@ export interface LeafIndex {
   nar(narHash: NarHash): IndexedNar | undefined
   /** Of the NAR whose DAG has this root. */
   narOfRoot(digest: Uint8Array): { narHash: NarHash; narSize: number; shared: boolean } | undefined
+  /** All NARs it knows: for a review, never for a request. */
+  all(): { narHash: NarHash; shared: boolean }[]
   setShared(narHash: NarHash, shared: boolean): void
   setInSpool(narHash: NarHash, inSpool: boolean): void
   drop(narHash: NarHash): void
@@ -103,6 +105,7 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
   const insertLeaf = db.prepare('INSERT OR IGNORE INTO dag_leaf (digest, nar, idx) VALUES (?, ?, ?)')
   const insertNode = db.prepare('INSERT OR IGNORE INTO dag_node (digest, nar, bytes) VALUES (?, ?, ?)')
   const selectNar = db.prepare('SELECT id, size, root, shared, in_spool FROM dag_nar WHERE hash = ?')
+  const selectAll = db.prepare('SELECT hash, shared FROM dag_nar')
   const selectRoot = db.prepare('SELECT hash, size, shared FROM dag_nar WHERE root = ? LIMIT 1')
   const selectPaths = db.prepare('SELECT store_path FROM dag_path WHERE nar = ? ORDER BY store_path')
   const selectLeaf = db.prepare(
@@ -188,6 +191,11 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
         }
       )
     },
+    all: () =>
+      selectAll.all().map((row) => ({
+        narHash: narHashFromDigest(row['hash'] as Uint8Array),
+        shared: row['shared'] === 1,
+      })),
     setShared(narHash, shared) {
       updateShared.run(Number(shared), narHashDigest(narHash))
     },

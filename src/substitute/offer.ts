@@ -7,7 +7,7 @@ import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { NarInfoCandidate, SourceId, StreamSource } from '../source.ts'
 
-export interface ToldRoot {
+interface ToldRoot {
   readonly root: CID
   readonly from: SourceId
 }
@@ -21,18 +21,28 @@ export interface Offer {
 export interface Offers {
   add(candidate: NarInfoCandidate): void
   get(narHash: NarHash): Offer
+  /** This NAR has another root, by its proven bytes: whoever tells this one is not listened to again. */
+  refuse(narHash: NarHash, root: CID): void
 }
 
 export function createOffers(deps: { log: Log }): Offers {
   const offers = new LRUCache<NarHash, Offer>({ max: OFFERS_MAX_COUNT })
+  const refused = new LRUCache<string, true>({ max: OFFERS_MAX_COUNT })
+  const pair = (narHash: NarHash, root: CID): string => `${narHash} ${root.toString()}`
   const get = (narHash: NarHash): Offer => offers.get(narHash) ?? { roots: [], streams: [] }
 
   return {
     get,
+    refuse(narHash, root) {
+      refused.set(pair(narHash, root), true)
+      const { roots, streams } = get(narHash)
+      offers.set(narHash, { roots: roots.filter((one) => !one.root.equals(root)), streams })
+    },
     add(candidate) {
       const { info, stream, from } = candidate
       const { roots, streams } = get(info.narHash)
-      const root = candidate.cid ?? rootOf(candidate)
+      const told = candidate.cid ?? rootOf(candidate)
+      const root = told !== undefined && refused.has(pair(info.narHash, told)) ? undefined : told
       // One root a teller, its latest: else a liar with a new one each time would keep us busy with them.
       const others = roots.filter((one) => one.from !== from)
       offers.set(info.narHash, {

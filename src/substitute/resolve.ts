@@ -4,6 +4,7 @@
  * the others may still add sources for the bytes.
  */
 import { LRUCache } from 'lru-cache'
+import type { CID } from 'multiformats/cid'
 import { RESOLVED_MAX_AGE_MS, RESOLVED_MAX_COUNT, RESOLVE_DEADLINE_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
@@ -24,6 +25,8 @@ export interface Resolver {
   byNarHash(narHash: NarHash, options: CallOptions): Promise<VerifiedNarInfo | undefined>
   /** Where its bytes can be had, as far as is known without asking anyone. */
   offer(info: VerifiedNarInfo): Offer
+  /** The NAR has another root than this one, by its proven bytes: it is not told to anyone again. */
+  refuseRoot(info: VerifiedNarInfo, root: CID): void
   /** Asks every source for the path again, and tells what is known then. */
   askAll(info: VerifiedNarInfo, options: CallOptions): Promise<Offer>
 }
@@ -138,6 +141,14 @@ export function createResolver(deps: {
     },
 
     offer: (info) => offers.get(info.narHash),
+
+    refuseRoot(info, root) {
+      offers.refuse(info.narHash, root)
+      if (info.cid !== root.toString()) return
+      const { cid: _, ...rest } = info
+      table.put(rest)
+      resolved.delete(hashPartOf(info.storePath))
+    },
 
     async askAll(info) {
       const signal = AbortSignal.timeout(RESOLVE_DEADLINE_MS)

@@ -12,7 +12,7 @@ import type { Scores } from './scores.ts'
  * Ends a request begun with `started`, the first call only: with its bytes, its error, `stalled` when it was given up
  * for its slowness, or nothing when it was overtaken.
  */
-export type Release = (outcome?: { bytes: number } | { error: unknown } | 'stalled') => void
+type Release = (outcome?: { bytes: number } | { error: unknown } | 'stalled') => void
 
 export interface SourceRoster {
   /** The cheapest, least busy source that is not in `except`; undefined when all are busy or out. */

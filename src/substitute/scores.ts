@@ -5,7 +5,7 @@
 import { SCORE_BACK_OFF_MAX_MS, SCORE_BACK_OFF_MS, SCORE_LIE_BACK_OFF_MS } from '../limits.ts'
 import type { SourceId } from '../source.ts'
 
-export interface Score {
+interface Score {
   /** Moving average of one block, milliseconds; undefined before the first. */
   readonly averageMs: number | undefined
   readonly bytes: number

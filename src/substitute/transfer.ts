@@ -57,6 +57,11 @@ export interface TransferDeps {
   scores: Scores
   /** All bytes right: into the index, before `done`. */
   finished(plan: NarPlan): void
+  /**
+   * Whether different roots were told. Then one is wrong, and nothing goes out before the NarHash is proved: Nix would
+   * resume a response that was cut, and put the right end behind a wrong beginning.
+   */
+  disputed(): boolean
   /** Proved not to be that of this NAR, though every block was right: whoever told this root is wrong. */
   badRoot(way: Way): void
   clock: () => number
@@ -97,7 +102,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
 
   const prefix = (): number => file?.prefix ?? 0
   const releasable = (end: number): number =>
-    verified ? end : Math.max(0, Math.min(prefix(), end - HELD_BACK_BYTES))
+    verified ? end : deps.disputed() ? 0 : Math.max(0, Math.min(prefix(), end - HELD_BACK_BYTES))
 
   /** Hashed when it returns, on disk when its promise resolves: the disk writes in another thread. */
   async function take(
@@ -135,16 +140,14 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     // Of the first leaf only the end may be missing.
     let skip = target.prefix % LEAF_BYTES
     try {
-      for await (const { bytes, from, link, release } of fetchLeaves(links, roster, {
-        ...options,
-        buffers: deps.buffers,
-      })) {
+      for await (const leaf of fetchLeaves(links, roster, { ...options, buffers: deps.buffers })) {
+        const { bytes, from, link } = leaf
         const written =
           skip === 0
             ? take(bytes, from, target, link.cid.multihash.digest)
             : take(bytes.subarray(skip), from, target)
         skip = 0
-        await writes.add(written.finally(release))
+        await writes.add(written.finally(() => leaf.release()))
       }
     } finally {
       await writes.drain()

@@ -76,7 +76,11 @@ export function createTransfers(deps: {
       buffers,
       scores,
       finished: (plan) => index.put(plan, { shared: deps.shareable(info), inSpool: true }),
-      badRoot: (way) => deps.badRoot(info, way),
+      disputed: () => resolver.offer(info).roots.length > 1,
+      badRoot(way) {
+        if (way.kind === 'blocks') resolver.refuseRoot(info, way.root)
+        deps.badRoot(info, way)
+      },
       clock,
       log,
     })

@@ -45,6 +45,8 @@ export async function startHelia(
   const helia = withBitswap(
     withLibp2pLight(createHeliaLight({ blockstore: createHeliaBlockstore(blocks) }), {
       privateKey,
+      // Identify tells it to every peer; which versions of what we are made of is nobody's business.
+      nodeInfo: { userAgent: 'narswarm' },
       addresses: { listen: [...config.listen] },
       transports: [tcp()],
       // The dialler's order decides, and TLS is a third faster than noise; Kubo speaks both.

@@ -155,7 +155,7 @@ test('a forked feed is shouted about', async (t) => {
     { name: 'c.example/d', root_key: 'k', state: 'forked' as const, size: 1, problems: [], fork },
   ]
   const operations = fakeOperations({
-    feeds: async () => ({ published: [], followed }) as unknown as FeedsReport,
+    feeds: async () => ({ published: [], followed }),
   })
   const it = world({ stateDir: await tempDir(t), operations })
   assert.equal(await it.run('feed', 'status'), 0)

@@ -305,7 +305,7 @@ test('the page is whole in itself: no script, nothing from elsewhere, its one st
   assert.ok(policy.startsWith(`default-src 'none'; style-src 'sha256-${hash}';`), policy)
   assert.doesNotMatch(html, /<script|<img|<link|https?:\/\/(?!cache\.test:6277|cache\.example\.org)| src=/)
   assert.ok(html.includes('extra-substituters = http://cache.test:6277'))
-  assert.ok(html.includes('nix.settings.substituters = lib.mkBefore [ "http://cache.test:6277" ];'))
+  assert.ok(html.includes('nix.settings.extra-substituters = [ "http://cache.test:6277" ];'))
   assert.ok(html.includes('b=&lt;script&gt;'))
   assert.match(html, /There is no key to add/)
   assert.ok(html.includes('cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY='))

@@ -119,7 +119,7 @@ export function testCache(nar: TestNar, changes: Partial<CacheAppDeps> & { read?
       },
     },
     formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
-    status: () => ({ profile: 'private' }),
+    status: async () => ({ profile: 'private' }),
     notReady: () => undefined,
     page: () => ({ profile: 'private', upstreams: [], trustedKeys: [], facts: [] }),
     log,

@@ -24,6 +24,17 @@ describe('offers', () => {
     offers.add({ info, from: 'liar' })
     assert.equal(offers.get(info.narHash).roots.length, 2)
   })
+  it('do not listen again to a root that was proved wrong, whoever tells it', () => {
+    const offers = createOffers({ log: recordingLog() })
+    offers.add({ info, from: 'liar', cid: cid(1) })
+    offers.add({ info, from: 'honest', cid: cid(2) })
+    offers.refuse(info.narHash, cid(1))
+    for (const from of ['liar', 'another', 'table']) offers.add({ info, from, cid: cid(1) })
+    assert.deepEqual(
+      offers.get(info.narHash).roots.map(({ root }) => root.toString()),
+      [cid(2).toString()],
+    )
+  })
   it('keep one stream of each source', () => {
     const offers = createOffers({ log: recordingLog() })
     const one = stream('a', bytes, undefined, { cost: COST.upstream })
