@@ -96,7 +96,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 async function openNode(config: Config, version: string, { log }: NodeDeps): Promise<NarswarmNode> {
   const { stateDir, storeDir } = config
   const clock = Date.now
-  const started = new Date(clock()).toISOString()
+  const started = new Date(clock()).toISOString().replace(/\.\d+Z$/, 'Z')
 
   await mkdir(stateDir, { recursive: true, mode: 0o700 })
   const lock = lockStateDir(stateDir)

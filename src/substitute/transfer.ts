@@ -5,31 +5,22 @@
  * What readers may have: all that is on disk but the last HELD_BACK_BYTES of what each asked for; those too once the
  * NarHash of the whole is proved. So a response that completes is right, and a wrong one breaks off (P1).
  */
-import type { LeafBuffers } from '../dag/leaf-buffers.ts'
 import type { NarPlan } from '../dag/planner.ts'
 import { createPlanner } from '../dag/planner.ts'
 import type { Planner } from '../dag/planner.ts'
 import { DagError } from '../dag/reader.ts'
-import { LEAF_BYTES } from '../dag/profile.ts'
-import { HELD_BACK_BYTES, ORPHAN_GRACE_MS, WAY_MAX_ROUNDS_COUNT, WRITES_BEHIND_COUNT } from '../limits.ts'
-import type { Log } from '../log.ts'
-import { narHashDigest } from '../nix/hash.ts'
-import { COST, SourceFaultError, SourceLieError } from '../source.ts'
-import type { BlockSource, ByteRange, CallOptions, SourceId } from '../source.ts'
+import { HELD_BACK_BYTES, ORPHAN_GRACE_MS, WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
+import { COST } from '../source.ts'
+import type { ByteRange, CallOptions, SourceId } from '../source.ts'
 import { SpoolWriteError } from '../spool/errors.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
 import { abandonable } from './abandonable.ts'
-import { leafLinks } from './dag-walk.ts'
-import { NarHashMismatchError, NoSourceError, WayStalledError } from './errors.ts'
-import { fetchChildren } from './fetch-children.ts'
-import { fetchLeaves } from './leaf-scheduler.ts'
+import { NarHashMismatchError, NoSourceError } from './errors.ts'
+import { followWay } from './follow-way.ts'
+import type { FollowDeps, Take } from './follow-way.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import { createProgress } from './progress.ts'
-import { createRoster } from './roster.ts'
-import type { Scores } from './scores.ts'
-import { watchForStall } from './stall-watch.ts'
 import { wayId } from './ways.ts'
-import { createWriteBehind } from './write-behind.ts'
 import type { Way } from './ways.ts'
 
 export interface Transfer {
@@ -46,15 +37,11 @@ export interface Transfer {
   readonly done: Promise<void>
 }
 
-export interface TransferDeps {
+export interface TransferDeps extends FollowDeps {
   /** A new spool file; again after a round whose bytes proved wrong. */
   createFile(): Promise<SpoolFile>
   /** Each way once, cheapest first. Asked for anew when all broke off and there is reason to try them again. */
   ways(options: CallOptions): AsyncGenerator<Way, void, undefined>
-  blockSources: readonly BlockSource[]
-  /** For the leaves on their way; shared by all transfers. */
-  buffers: LeafBuffers
-  scores: Scores
   /** All bytes right: into the index, before `done`. */
   finished(plan: NarPlan): void
   /**
@@ -64,8 +51,6 @@ export interface TransferDeps {
   disputed(): boolean
   /** Proved not to be that of this NAR, though every block was right: whoever told this root is wrong. */
   badRoot(way: Way): void
-  clock: () => number
-  log: Log
 }
 
 export interface RunningTransfer extends Transfer {
@@ -79,7 +64,7 @@ export interface RunningTransfer extends Transfer {
 
 export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): RunningTransfer {
   const { narSize, narHash } = info
-  const { log, clock, scores } = deps
+  const { log, scores } = deps
   const abort = new AbortController()
   const progress = createProgress()
   const bySource = new Map<SourceId, number>()
@@ -105,7 +90,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     verified ? end : deps.disputed() ? 0 : Math.max(0, Math.min(prefix(), end - HELD_BACK_BYTES))
 
   /** Hashed when it returns, on disk when its promise resolves: the disk writes in another thread. */
-  async function take(
+  async function append(
     bytes: Uint8Array,
     from: SourceId,
     target: SpoolFile,
@@ -117,96 +102,6 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     await written
     bySource.set(from, (bySource.get(from) ?? 0) + bytes.length)
     progress.notify()
-  }
-
-  async function byBlocks(
-    way: Way & { kind: 'blocks' },
-    target: SpoolFile,
-    onDelivered: () => void,
-    options: CallOptions,
-  ): Promise<void> {
-    if (narSize <= LEAF_BYTES && Buffer.compare(way.root.multihash.digest, narHashDigest(narHash)) !== 0) {
-      throw new NarHashMismatchError(
-        `root ${way.root.toString()}: so small a NAR is one block, and its CID its NarHash`,
-      )
-    }
-    const roster = createRoster(deps.blockSources, { scores, clock, log, onDelivered })
-    const links = leafLinks(
-      { root: way.root, narSize, from: target.prefix },
-      (link, inner) => fetchChildren(link, roster, inner),
-      options,
-    )
-    const writes = createWriteBehind(WRITES_BEHIND_COUNT)
-    // Of the first leaf only the end may be missing.
-    let skip = target.prefix % LEAF_BYTES
-    try {
-      for await (const leaf of fetchLeaves(links, roster, { ...options, buffers: deps.buffers })) {
-        const { bytes, from, link } = leaf
-        const written =
-          skip === 0
-            ? take(bytes, from, target, link.cid.multihash.digest)
-            : take(bytes.subarray(skip), from, target)
-        skip = 0
-        await writes.add(written.finally(() => leaf.release()))
-      }
-    } finally {
-      await writes.drain()
-    }
-  }
-
-  async function byStream(
-    way: Way & { kind: 'stream' },
-    target: SpoolFile,
-    options: CallOptions,
-  ): Promise<void> {
-    const { source } = way
-    const begun = clock()
-    const from = target.prefix
-    const writes = createWriteBehind(WRITES_BEHIND_COUNT)
-    /** Where the writes under way will end. */
-    let at = from
-    try {
-      for await (const bytes of source.open({ narHash, narSize }, from, options)) {
-        const room = narSize - at
-        at += Math.min(bytes.length, room)
-        await writes.add(take(bytes.subarray(0, room), source.id, target))
-        // What fits may still be right: the NarHash decides.
-        if (bytes.length > room) {
-          throw new SourceLieError(
-            source.id,
-            `${source.id} gave more than the ${narSize} bytes of ${narHash}`,
-          )
-        }
-      }
-      if (at < narSize) {
-        throw new SourceFaultError(source.id, `${source.id} ended at byte ${at} of ${narSize}`)
-      }
-    } catch (error) {
-      if (!options.signal.aborted || options.signal.reason instanceof WayStalledError)
-        scores.faulted(source.id)
-      throw error
-    } finally {
-      await writes.drain()
-    }
-    scores.delivered(source.id, target.prefix - from, clock() - begun)
-  }
-
-  /**
-   * One way until the NAR is whole or the way ends. A way that stands still is given up if there is another one.
-   *
-   * @param isOther whether there is a way after this one; it may have to ask over the network
-   */
-  async function follow(way: Way, target: SpoolFile, isOther: () => Promise<boolean>): Promise<void> {
-    const watch = watchForStall(wayId(way), { clock, prefix: () => target.prefix, isOther })
-    const signal = AbortSignal.any([abort.signal, watch.signal])
-    try {
-      if (way.kind === 'blocks') await byBlocks(way, target, () => watch.delivered(), { signal })
-      else await byStream(way, target, { signal })
-    } catch (error) {
-      throw watch.signal.aborted ? (watch.signal.reason as Error) : error
-    } finally {
-      watch.stop()
-    }
   }
 
   async function run(): Promise<void> {
@@ -247,8 +142,10 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
       if (wrong.has(wayId(way))) continue
       if (apart && used.some((one) => wayId(one) !== wayId(way))) target = await restart()
       const from = target.prefix
+      const into = target
       try {
-        await follow(way, target, isOther)
+        const take: Take = (bytes, from, digest) => append(bytes, from, into, digest)
+        await followWay(way, { nar: info, target, take, isOther }, deps, { signal: abort.signal })
       } catch (error) {
         if (abort.signal.aborted || error instanceof SpoolWriteError) throw error
         const reason = error instanceof Error ? error.message : String(error)
