@@ -22,8 +22,14 @@ let
       optionalDependencies = lib.filterAttrs (name: _: !isBundledNode name) attrs.optionalDependencies;
     };
 
-  # Peers that nobody depends on otherwise are two thirds of the lock file (React Native among them), and unused.
-  isWanted = path: entry: !(entry.peer or false) && !isBundledNode (lib.removePrefix "node_modules/" path);
+  # Peers that nobody depends on otherwise are unused. Entries without a hash are linters for platforms on which the lock
+  # file was not made: optional, and not needed to build.
+  isWanted =
+    path: entry:
+    path == ""
+    || (
+      !(entry.peer or false) && entry ? integrity && !isBundledNode (lib.removePrefix "node_modules/" path)
+    );
 
   # npm's omit-lockfile-registry-resolved leaves the URLs out; importNpmLock cannot do without. The integrity stands.
   withUrl =
