@@ -8,3 +8,8 @@ export interface Log {
   warn(fields: object, message: string): void
   error(fields: object, message: string): void
 }
+
+/** Whatever was thrown, in words: for the log, and for the message of an error that names it as its cause. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -23,6 +23,7 @@ import { createPeerApp } from './http/peer-app.ts'
 import { listen } from './http/server.ts'
 import type { ListenAddress, Listener } from './http/server.ts'
 import { CONFIG_MAX_BYTES } from './limits.ts'
+import { messageOf } from './log.ts'
 import type { Log } from './log.ts'
 import { formatPublicKey, trustedKeys } from './nix/key.ts'
 import { formatNarInfo } from './nix/narinfo.ts'
@@ -335,8 +336,7 @@ async function checkUpstream(upstream: Upstream, log: Log, signal: AbortSignal):
   try {
     await upstream.cacheInfo({ signal })
   } catch (error) {
-    if (!signal.aborted)
-      log.warn({ source: upstream.id }, error instanceof Error ? error.message : String(error))
+    if (!signal.aborted) log.warn({ source: upstream.id }, messageOf(error))
   }
 }
 

@@ -1,4 +1,5 @@
 /** What is taken over from nix.conf where the configuration says nothing: whom this machine asks and trusts already. */
+import { messageOf } from '../log.ts'
 import type { PublicKey } from '../nix/key.ts'
 import { parsePublicKey } from '../nix/key.ts'
 import { isOurs } from './address.ts'
@@ -55,9 +56,7 @@ export function keysOf(texts: readonly string[], warn: (text: string) => void): 
         warn(`nix.conf has two trusted-public-keys named ${key.name}: the first one counts`)
       else keys.set(key.name, key)
     } catch (error) {
-      warn(
-        `a trusted-public-key of nix.conf is left out: ${error instanceof Error ? error.message : String(error)}`,
-      )
+      warn(`a trusted-public-key of nix.conf is left out: ${messageOf(error)}`)
     }
   }
   if (keys.size === 0) warn('nix.conf has no trusted-public-keys that can be used: nothing will be passed on')

@@ -2,6 +2,7 @@
  * The configuration file, field by field: this is its reference documentation too. Unknown keys are errors, so that a
  * typo cannot turn a wish into a default.
  */
+import { messageOf } from '../log.ts'
 import { normalize } from 'node:path'
 import { z } from 'zod'
 import { parsePublicKey } from '../nix/key.ts'
@@ -13,7 +14,7 @@ function parsed<T>(parse: (text: string) => T): z.ZodPipe<z.ZodString, z.ZodTran
     try {
       return parse(text)
     } catch (error) {
-      context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) })
+      context.addIssue({ code: 'custom', message: messageOf(error) })
       return z.NEVER
     }
   })

@@ -25,7 +25,3 @@ export class FeedKeyError extends Error {
 export class PublisherStateError extends Error {
   override readonly name = 'PublisherStateError'
 }
-
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
-}

@@ -1,10 +1,11 @@
 /** Secret keys as files: one key a file and a purpose, made once, readable by their owner alone. */
+import { messageOf } from '../log.ts'
 import { constants } from 'node:fs'
 import { mkdir, open, realpath } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { FEED_KEY_FILE_MAX_BYTES } from '../limits.ts'
 import { syncDirectory } from './durable-file.ts'
-import { FeedKeyError, messageOf } from './errors.ts'
+import { FeedKeyError } from './errors.ts'
 import { feedFileStem, type FeedName } from './feed-name.ts'
 import { formatFeedSecretKey, parseFeedSecretKey, type FeedSecretKey } from './vkey.ts'
 

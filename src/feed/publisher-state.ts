@@ -1,11 +1,12 @@
 /** What a publisher knows when it opens a feed: all of it read from the feed's own files, and held against its head. */
+import { messageOf } from '../log.ts'
 import { join } from 'node:path'
 import { encodeBase64 } from '../nix/base64.ts'
 import { hashPartOf, type HashPart } from '../nix/store-path.ts'
 import { openCheckpoint, type SignedCheckpoint } from './checkpoint.ts'
 import type { WriteFile } from './durable-file.ts'
 import { parseEntry, type Entry } from './entry.ts'
-import { FeedKeyError, messageOf, PublisherStateError } from './errors.ts'
+import { FeedKeyError, PublisherStateError } from './errors.ts'
 import { readFileIfAny } from './feed-files.ts'
 import type { FeedName } from './feed-name.ts'
 import { formatFeedPath } from './feed-path.ts'

@@ -3,12 +3,13 @@
  * the pinned root key and against what was accepted before; a source that fails or lies costs a line in the log.
  */
 import { FEED_CLOCK_SKEW_MS, FEED_NOTE_MAX_BYTES } from '../limits.ts'
+import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { hashPartOf } from '../nix/store-path.ts'
 import { SourceMissError, type CallOptions } from '../source.ts'
 import { openCheckpoint, type SignedCheckpoint } from './checkpoint.ts'
 import { parseEntry } from './entry.ts'
-import { FeedFormatError, FeedRefusedError, messageOf } from './errors.ts'
+import { FeedFormatError, FeedRefusedError } from './errors.ts'
 import type { FeedName } from './feed-name.ts'
 import { fetchEntries, fetchFeedFile, type FeedSource } from './feed-source.ts'
 import type { FeedStore, StagedEntry, StoredFeed, Subtree } from './feed-store.ts'

@@ -7,6 +7,7 @@ import type { Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { z } from 'zod'
 import { ADMIN_BODY_MAX_BYTES } from '../limits.ts'
+import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { RequestError } from '../operations/operations.ts'
 import type { Operations, PublishEvent } from '../operations/operations.ts'
@@ -125,7 +126,7 @@ function describeFailure(error: unknown, path: string, log: Log): FailureBody {
   if (gone) log.debug({ err: error, path }, 'the client went away before its answer')
   else if (failure === 'fault')
     log.error({ err: error, path }, 'an operation failed for an unexpected reason')
-  return { kind: 'error', failure, message: error instanceof Error ? error.message : String(error) }
+  return { kind: 'error', failure, message: messageOf(error) }
 }
 
 function bodyTooLarge(): Response {

@@ -4,6 +4,7 @@
  * Only what carries a signature by a share key is published: an unsigned path is somebody's own, and its name alone
  * may be a secret [security 2.3].
  */
+import { messageOf } from '../log.ts'
 import { createPlanner } from '../dag/planner.ts'
 import type { NarPlan } from '../dag/planner.ts'
 import { EntryTooLargeError, formatEntry } from '../feed/entry.ts'
@@ -77,7 +78,7 @@ export function createPublisher(
       return await receive(candidate, stream, options)
     } catch (error) {
       if (error instanceof PublishError) throw error
-      const reason = error instanceof Error ? error.message : String(error)
+      const reason = messageOf(error)
       throw new PublishError(`${info.storePath}: ${reason}`, { cause: error })
     }
   }

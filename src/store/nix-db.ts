@@ -1,3 +1,4 @@
+import { messageOf } from '../log.ts'
 import { existsSync, statSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import { DatabaseSync } from 'node:sqlite'
@@ -70,8 +71,4 @@ function changeMark(path: string): string {
 
 function unavailable(path: string, cause: unknown): StoreUnavailableError {
   return new StoreUnavailableError(`Nix database ${path} cannot be read: ${messageOf(cause)}`, { cause })
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

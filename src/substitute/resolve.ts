@@ -6,6 +6,7 @@
 import { LRUCache } from 'lru-cache'
 import type { CID } from 'multiformats/cid'
 import { RESOLVED_MAX_AGE_MS, RESOLVED_MAX_COUNT, RESOLVE_DEADLINE_MS } from '../limits.ts'
+import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { hashPartOf } from '../nix/store-path.ts'
@@ -67,7 +68,7 @@ export function createResolver(deps: {
       return candidate === undefined ? undefined : believe(candidate, hashPart)
     } catch (error) {
       if (signal.aborted) return undefined
-      const reason = error instanceof Error ? error.message : String(error)
+      const reason = messageOf(error)
       log.warn({ source: source.id, hashPart }, `narinfo not had from ${source.id}: ${reason}`)
       return undefined
     }

@@ -2,6 +2,7 @@
  * The block sources of one NAR: who may be asked now, who is out and why, how many requests each has under way.
  */
 import { DagError } from '../dag/reader.ts'
+import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { SOURCE_MAX_FAULTS_PER_NAR } from '../limits.ts'
 import type { BlockSource } from '../source.ts'
@@ -59,7 +60,7 @@ export function createRoster(
   }
 
   const failed = (source: BlockSource, request: number, error: unknown): void => {
-    const reason = error instanceof Error ? error.message : String(error)
+    const reason = messageOf(error)
     if (error instanceof SourceMissError) return
     // Of DagErrors only those come here that accuse the source: the block is not what its CID says.
     if (error instanceof SourceLieError || error instanceof DagError) {

@@ -5,6 +5,7 @@
  * What readers may have: all that is on disk but the last HELD_BACK_BYTES of what each asked for; those too once the
  * NarHash of the whole is proved. So a response that completes is right, and a wrong one breaks off (P1).
  */
+import { messageOf } from '../log.ts'
 import type { NarPlan } from '../dag/planner.ts'
 import { createPlanner } from '../dag/planner.ts'
 import type { Planner } from '../dag/planner.ts'
@@ -148,7 +149,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
         await followWay(way, { nar: info, target, take, isOther }, deps, { signal: abort.signal })
       } catch (error) {
         if (abort.signal.aborted || error instanceof SpoolWriteError) throw error
-        const reason = error instanceof Error ? error.message : String(error)
+        const reason = messageOf(error)
         reasons.push(reason)
         log.warn(
           { path: info.storePath, way: wayId(way), at: target.prefix },

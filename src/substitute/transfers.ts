@@ -2,6 +2,7 @@
 import { LEAF_BUFFERS_COUNT, NAR_FIRST_BYTE_DEADLINE_MS, TRANSFERS_MAX_COUNT } from '../limits.ts'
 import { createLeafBuffers } from '../dag/leaf-buffers.ts'
 import { createPlanner } from '../dag/planner.ts'
+import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { hashPartOf } from '../nix/store-path.ts'
@@ -169,7 +170,7 @@ export function createTransfers(deps: {
   }
 
   async function forget(info: VerifiedNarInfo, error: unknown): Promise<void> {
-    const reason = error instanceof Error ? error.message : String(error)
+    const reason = messageOf(error)
     log.warn({ path: info.storePath }, `a NAR that was here is not served any more: ${reason}`)
     index.drop(info.narHash)
     await spool.remove(info.narHash)
@@ -190,9 +191,7 @@ export function createTransfers(deps: {
         if (error instanceof NoSourceError || options.signal.aborted) throw error
         const reason = deadline.aborted
           ? `no verified byte within ${NAR_FIRST_BYTE_DEADLINE_MS} ms`
-          : error instanceof Error
-            ? error.message
-            : String(error)
+          : messageOf(error)
         throw new NoSourceError(`NAR ${info.narHash} of ${info.storePath}: ${reason}`, { cause: error })
       }
     },

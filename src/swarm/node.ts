@@ -10,6 +10,7 @@ import {
   SWARM_STOP_DEADLINE_MS,
   SWARM_YOUNG_HEAP_MB,
 } from '../limits.ts'
+import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { BlockSource, SourceId } from '../source.ts'
 import { COST, SourceFaultError, SourceLieError, SourceMissError } from '../source.ts'
@@ -265,8 +266,4 @@ function sourceError(kind: FailureKind, source: SourceId, message: string): Erro
     default:
       return kind satisfies never
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

@@ -7,6 +7,7 @@
 import type { MessagePort } from 'node:worker_threads'
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'
 import { decodeCid } from '../dag/cid.ts'
+import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { startHelia } from './helia.ts'
 import { openSharedBlocks } from './shared-blocks.ts'
@@ -43,7 +44,7 @@ async function run(port: MessagePort, config: WorkerConfig): Promise<void> {
     } catch (error) {
       if (controller.signal.aborted) return
       const kind = error instanceof WantError ? error.kind : 'fault'
-      post({ type: 'failure', id, kind, message: error instanceof Error ? error.message : String(error) })
+      post({ type: 'failure', id, kind, message: messageOf(error) })
     } finally {
       underWay.delete(id)
     }

@@ -1,3 +1,4 @@
+import { messageOf } from '../log.ts'
 import {
   constants,
   createBrotliDecompress,
@@ -145,7 +146,7 @@ async function* judged(
     yield* pieces
   } catch (cause) {
     if (signal.aborted) throw cause
-    const reason = cause instanceof Error ? cause.message : String(cause)
+    const reason = messageOf(cause)
     throw new CompressedDataError(`${compression}: ${reason}`, { cause, truncated: isTruncation(cause) })
   }
 }

@@ -4,6 +4,7 @@
  *
  * Does something when it is loaded, because that is how a worker starts; in the main thread it does nothing.
  */
+import { messageOf } from '../log.ts'
 import { isMainThread, parentPort, type MessagePort } from 'node:worker_threads'
 import xz from 'xz-decompress'
 import { XZ_PIECES_AHEAD_COUNT } from '../limits.ts'
@@ -94,7 +95,7 @@ const CORRUPT: Readonly<Record<string, string>> = {
 }
 
 function failureOf(error: unknown): { message: string; corrupt: boolean } {
-  const message = error instanceof Error ? error.message : String(error)
+  const message = messageOf(error)
   const corrupt = CORRUPT[/error code (\d+)$/.exec(message)?.[1] ?? '']
   return { message: corrupt ?? message, corrupt: corrupt !== undefined }
 }
