@@ -85,6 +85,12 @@ export const LEAF_LOCATIONS_MAX_COUNT = 16
 /** So many bad places are told in the log once each; then the list starts anew. */
 export const LOCAL_BLOCKS_WARNED_MAX_COUNT = 1_024
 
+/** NARs whose leaves are known to be right; a byte a leaf. */
+export const PROOFS_MAX_COUNT = 4_096
+/** After this a leaf is hashed again although its file says that it is unchanged: a disk may rot without a word. */
+export const PROOF_MAX_AGE_MS = 600_000
+/** A file changed less than this ago could change again with the same time: ticks of kernels, clocks of file servers. */
+export const PROOF_SETTLED_MS = 2_000
 /** Buffers of 1 MiB that lie ready for blocks on their way out. */
 export const LOCAL_BLOCKS_BUFFERS_COUNT = 16
 

@@ -5,8 +5,10 @@ import { LOCAL_BLOCKS_BUFFERS_COUNT, LOCAL_BLOCKS_WARNED_MAX_COUNT } from '../li
 import type { Log } from '../log.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
 import type { LocalStore } from '../store/local-store.ts'
+import type { Stamp } from '../store/stamp.ts'
 import { SpoolMissError } from './errors.ts'
 import type { LeafIndex, LeafLocation } from './leaf-index.ts'
+import { createProofs } from './proofs.ts'
 import type { Spool } from './spool.ts'
 
 /** 'shared': only blocks of NARs that others may have. 'all': for this machine's own use. */
@@ -14,7 +16,7 @@ type BlockScope = 'shared' | 'all'
 
 /** Blocks by CID out of spool and store. The digest decides, as in every IPFS block store; the codec is not looked at. */
 export interface LocalBlocks {
-  /** Bytes whose hash has just been checked, or undefined. What is not right on disk is a miss, and told in the log once. */
+  /** Bytes whose hash was checked, now or when they were read last from the same unchanged files; or undefined. What is not right on disk is a miss, and told in the log once. */
   get(cid: CID, scope: BlockScope, options: CallOptions): Promise<Uint8Array | undefined>
   /** The same in a buffer that is used again once it is released: for who sends a block away and forgets it. */
   lend(cid: CID, scope: BlockScope, options: CallOptions): Promise<LentBlock | undefined>
@@ -33,8 +35,10 @@ export function createLocalBlocks(deps: {
   spool: Pick<Spool, 'has' | 'readInto'>
   store?: LocalStore
   log: Log
+  clock?: () => number
 }): LocalBlocks {
-  const { index, spool, store, log } = deps
+  const { index, spool, store, log, clock = Date.now } = deps
+  const proofs = createProofs({ clock })
   const warned = new Set<string>()
   const buffers = createLeafBuffers(LOCAL_BLOCKS_BUFFERS_COUNT)
 
@@ -54,15 +58,22 @@ export function createLocalBlocks(deps: {
     index.locate(digest).filter((location) => scope === 'all' || location.shared)
 
   /** The readers of one leaf: the spool's file, then each store path of the same NAR. */
-  function* readers({ narHash, offset, size }: LeafLocation, options: CallOptions): Generator<Reader> {
+  function* readers(location: LeafLocation, options: CallOptions): Generator<Reader> {
+    const { narHash, offset, size } = location
     const range = { start: offset, end: offset + size }
     if (spool.has(narHash)) {
-      yield { place: `spool:${narHash}`, range, read: (target) => spool.readInto(narHash, offset, target) }
+      yield {
+        place: `spool:${narHash}`,
+        location,
+        range,
+        read: (target) => spool.readInto(narHash, offset, target),
+      }
     }
     if (store === undefined) return
     for (const path of index.nar(narHash)?.storePaths ?? []) {
       yield {
         place: `store:${path}`,
+        location,
         range,
         read: (target) => store.readNarInto(path, range, target, options),
       }
@@ -71,13 +82,17 @@ export function createLocalBlocks(deps: {
 
   const tryRead = async (
     cid: CID,
-    { place, range, read }: Reader,
+    { place, location, range, read }: Reader,
     target: Uint8Array,
     { signal }: CallOptions,
   ): Promise<boolean> => {
     try {
-      await read(target)
-      if (blockMatches(cid, target)) return true
+      const stamp = await read(target)
+      if (proofs.has(place, location, stamp)) return true
+      if (blockMatches(cid, target)) {
+        proofs.add(place, location, stamp)
+        return true
+      }
       const fields = { place, ...range, cid: cid.toString() }
       warnOnce(
         place,
@@ -150,7 +165,8 @@ export function createLocalBlocks(deps: {
 interface Reader {
   /** For the log. */
   place: string
+  location: LeafLocation
   range: ByteRange
   /** Fills the buffer with the bytes of the range. */
-  read: (target: Uint8Array) => Promise<void>
+  read: (target: Uint8Array) => Promise<Stamp>
 }

@@ -1,10 +1,18 @@
-import { constants } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, read } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { SPOOL_READ_BYTES } from '../limits.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
+import { createStamp } from '../store/stamp.ts'
+import type { Stamp } from '../store/stamp.ts'
 import { SpoolCorruptError } from './errors.ts'
+
+const readAsync = promisify(read)
+
+/** No symlink is followed, and a FIFO does not block. */
+const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
 
 /** `<dir>/<xx>`: 64 folders, since the first nix32 character of a sha256 holds one bit. */
 export function narFolder(dir: string, narHash: NarHash): string {
@@ -32,7 +40,7 @@ export async function openPlainFile(
   let handle: FileHandle | undefined
   try {
     const access = write ? constants.O_RDWR : constants.O_RDONLY
-    handle = await open(path, access | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+    handle = await open(path, READ_FLAGS | access)
     const stat = await handle.stat()
     if (!stat.isFile()) throw new Error('expected a plain file')
     return { handle, size: stat.size }
@@ -68,6 +76,44 @@ export async function* readChunks(
   }
 }
 
+/**
+ * Fills the buffer from `offset` on with bytes of a file that has `size` of them. Opened, looked at and closed at once,
+ * since a way to another thread and back costs more than these do on a local disk; read in the thread pool.
+ *
+ * @returns what tells whether a later read finds the same file unchanged
+ * @throws SpoolCorruptError
+ */
+export async function readFileInto(
+  path: string,
+  size: number,
+  offset: number,
+  target: Uint8Array,
+): Promise<Stamp> {
+  const fd = openForReading(path)
+  try {
+    const stats = fstatSync(fd)
+    if (!stats.isFile()) throw new SpoolCorruptError(path, 'expected a plain file')
+    if (stats.size !== size) throw new SpoolCorruptError(path, `expected ${size} bytes, got ${stats.size}`)
+    const read = (at: number): Promise<{ bytesRead: number }> =>
+      readAsync(fd, target, at, target.length - at, offset + at)
+    await fillBuffer(path, offset, target, read)
+    const stamp = createStamp()
+    stamp.add(fstatSync(fd))
+    return stamp.finish()
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function openForReading(path: string): number {
+  try {
+    return openSync(path, READ_FLAGS)
+  } catch (cause) {
+    if (isShortage(cause)) throw cause
+    throw new SpoolCorruptError(path, cause instanceof Error ? cause.message : 'cannot be opened', { cause })
+  }
+}
+
 async function readExactly(
   handle: FileHandle,
   path: string,
@@ -76,29 +122,28 @@ async function readExactly(
 ): Promise<Uint8Array> {
   // Not from Node's pool: a chunk may be transferred to another thread.
   const chunk = Buffer.allocUnsafeSlow(length)
-  await readInto(handle, path, at, chunk)
+  await fillBuffer(path, at, chunk, (filled) => handle.read(chunk, filled, length - filled, at + filled))
   return chunk
 }
 
-/** Fills the buffer from offset `at` on. @throws SpoolCorruptError when the file ends before, or cannot be read */
-export async function readInto(
-  handle: FileHandle,
+/** @throws SpoolCorruptError when the file ends before, or cannot be read */
+async function fillBuffer(
   path: string,
-  at: number,
-  chunk: Uint8Array,
+  offset: number,
+  { length }: Uint8Array,
+  read: (filled: number) => Promise<{ bytesRead: number }>,
 ): Promise<void> {
-  const { length } = chunk
   for (let filled = 0; filled < length;) {
     let bytesRead: number
     try {
-      bytesRead = (await handle.read(chunk, filled, length - filled, at + filled)).bytesRead
+      bytesRead = (await read(filled)).bytesRead
     } catch (cause) {
-      throw new SpoolCorruptError(path, `cannot be read at offset ${at + filled}`, { cause })
+      throw new SpoolCorruptError(path, `cannot be read at offset ${offset + filled}`, { cause })
     }
     if (bytesRead === 0) {
       throw new SpoolCorruptError(
         path,
-        `expected bytes up to ${at + length}, the file ends at ${at + filled}`,
+        `expected bytes up to ${offset + length}, the file ends at ${offset + filled}`,
       )
     }
     filled += bytesRead

@@ -1,13 +1,13 @@
 import { lstatSync, rmSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
-import type { FileHandle } from 'node:fs/promises'
 import type { DatabaseSync } from 'node:sqlite'
 import { SPOOL_TOUCH_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { ByteRange, CallOptions, NarRef } from '../source.ts'
+import type { Stamp } from '../store/stamp.ts'
 import { SpoolBusyError, SpoolCorruptError, SpoolMissError } from './errors.ts'
-import { checkRange, narPath, openPlainFile, readInto, partPath, readChunks } from './nar-file.ts'
+import { checkRange, narPath, openPlainFile, partPath, readChunks, readFileInto } from './nar-file.ts'
 import { openPart } from './part.ts'
 import { openSpoolRows } from './rows.ts'
 import { createSpoolFile, type SpoolFile } from './spool-file.ts'
@@ -22,8 +22,8 @@ export interface Spool {
   has(narHash: NarHash): boolean
   /** @throws SpoolMissError, SpoolCorruptError, RangeError */
   read(narHash: NarHash, range: ByteRange, options: CallOptions): AsyncIterable<Uint8Array>
-  /** Bytes from `offset` on into the whole of a buffer. @throws as `read` */
-  readInto(narHash: NarHash, offset: number, target: Uint8Array): Promise<void>
+  /** Bytes from `offset` on into the whole of a buffer; says which file they came from. @throws as `read` */
+  readInto(narHash: NarHash, offset: number, target: Uint8Array): Promise<Stamp>
   /**
    * Starts a NAR or takes up its kept `.part`. One that is whole is written anew, and replaced at `commit`.
    *
@@ -71,20 +71,13 @@ export async function openSpool(deps: {
     rmSync(path, { recursive: true, force: true })
   }
 
-  /** @throws SpoolMissError, SpoolCorruptError, RangeError */
-  async function openWhole(
-    narHash: NarHash,
-    range: ByteRange,
-  ): Promise<{ handle: FileHandle; path: string }> {
+  /** Where a whole NAR is, by its row. @throws SpoolMissError, RangeError */
+  function locate(narHash: NarHash, range: ByteRange): { path: string; bytes: number } {
     const row = rows.nar(narHash)
     if (row === undefined) throw new SpoolMissError(narHash)
     checkRange(range, row.bytes)
     if (!readOnly && clock() - row.lastUsed > SPOOL_TOUCH_MS) rows.touch(narHash, clock())
-    const path = narPath(dir, narHash)
-    const { handle, size } = await openPlainFile(path)
-    if (size === row.bytes) return { handle, path }
-    await handle.close()
-    throw new SpoolCorruptError(path, `expected ${row.bytes} bytes, got ${size}`)
+    return { path: narPath(dir, narHash), bytes: row.bytes }
   }
 
   async function* read(
@@ -92,9 +85,11 @@ export async function openSpool(deps: {
     range: ByteRange,
     options: CallOptions,
   ): AsyncGenerator<Uint8Array, void> {
+    const { path, bytes } = locate(narHash, range)
     try {
-      const { handle, path } = await openWhole(narHash, range)
+      const { handle, size } = await openPlainFile(path)
       try {
+        if (size !== bytes) throw new SpoolCorruptError(path, `expected ${bytes} bytes, got ${size}`)
         yield* readChunks(handle, path, range, options)
       } finally {
         await handle.close()
@@ -105,14 +100,10 @@ export async function openSpool(deps: {
     }
   }
 
-  async function readWholeInto(narHash: NarHash, offset: number, target: Uint8Array): Promise<void> {
+  async function readWholeInto(narHash: NarHash, offset: number, target: Uint8Array): Promise<Stamp> {
+    const { path, bytes } = locate(narHash, { start: offset, end: offset + target.length })
     try {
-      const { handle, path } = await openWhole(narHash, { start: offset, end: offset + target.length })
-      try {
-        await readInto(handle, path, offset, target)
-      } finally {
-        await handle.close()
-      }
+      return await readFileInto(path, bytes, offset, target)
     } catch (error) {
       if (error instanceof SpoolCorruptError) forget(narHash, error)
       throw error

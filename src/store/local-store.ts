@@ -8,6 +8,7 @@ import type { LayoutCache } from './layout-cache.ts'
 import { readNarInto, streamNar } from './nar-stream.ts'
 import { openPathInfos } from './path-info.ts'
 import type { PathInfo, PathInfos } from './path-info.ts'
+import type { Stamp } from './stamp.ts'
 
 /** The Nix store of this machine, read only: path info from its database, NARs from its files. No daemon, no process. */
 export interface LocalStore {
@@ -24,7 +25,7 @@ export interface LocalStore {
    */
   readNar(path: StorePath, range: ByteRange | undefined, options: CallOptions): AsyncIterable<Uint8Array>
   /** The same bytes of a range into a buffer as long as it is. @throws as `readNar` */
-  readNarInto(path: StorePath, range: ByteRange, target: Uint8Array, options: CallOptions): Promise<void>
+  readNarInto(path: StorePath, range: ByteRange, target: Uint8Array, options: CallOptions): Promise<Stamp>
   close(): void
 }
 

@@ -7,6 +7,8 @@ import { checkRange, sliceLayout } from '../nix/nar-layout.ts'
 import type { NarFilePiece, NarLayout } from '../nix/nar-layout.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
 import { orChanged, StorePathChangedError } from './errors.ts'
+import { createStamp } from './stamp.ts'
+import type { Stamp, StampBuilder } from './stamp.ts'
 
 const readAsync = promisify(read)
 
@@ -34,14 +36,17 @@ export async function* streamNar(
 /**
  * The same bytes into a buffer of the caller's.
  *
+ * @returns what tells whether a later read of the range reads the same files unchanged
  * @throws as `streamNar`; RangeError when the buffer is not as long as the range
  */
-export async function readNarInto(layout: NarLayout, range: ByteRange, target: Uint8Array): Promise<void> {
+export async function readNarInto(layout: NarLayout, range: ByteRange, target: Uint8Array): Promise<Stamp> {
   checkRange(layout, range)
   if (target.length !== range.end - range.start) {
     throw new RangeError(`expected a buffer of ${range.end - range.start} bytes, got ${target.length}`)
   }
-  await fill(layout, range, target)
+  const stamp = createStamp()
+  await fill(layout, range, target, stamp)
+  return stamp.finish()
 }
 
 async function readChunk(layout: NarLayout, range: ByteRange): Promise<Uint8Array> {
@@ -50,7 +55,12 @@ async function readChunk(layout: NarLayout, range: ByteRange): Promise<Uint8Arra
   return chunk
 }
 
-async function fill(layout: NarLayout, range: ByteRange, chunk: Uint8Array): Promise<void> {
+async function fill(
+  layout: NarLayout,
+  range: ByteRange,
+  chunk: Uint8Array,
+  stamp?: StampBuilder,
+): Promise<void> {
   let filled = 0
   let files = 0
   let hadTurn = false
@@ -64,15 +74,15 @@ async function fill(layout: NarLayout, range: ByteRange, chunk: Uint8Array): Pro
     const target = chunk.subarray(filled, filled + size)
     filled += size
     files += 1
-    if (size < STORE_SYNC_READ_BYTES) readPiece(piece, target)
-    else await readLargePiece(piece, target)
+    if (size < STORE_SYNC_READ_BYTES) readPiece(piece, target, stamp)
+    else await readLargePiece(piece, target, stamp)
     if (files % STORE_TURN_COUNT === 0) await setImmediate()
     hadTurn ||= size >= STORE_SYNC_READ_BYTES || files % STORE_TURN_COUNT === 0
   }
   if (!hadTurn) await setImmediate()
 }
 
-function readPiece(piece: NarFilePiece, target: Uint8Array): void {
+function readPiece(piece: NarFilePiece, target: Uint8Array, stamp?: StampBuilder): void {
   const fd = openAsLaidOut(piece)
   try {
     let done = 0
@@ -81,13 +91,14 @@ function readPiece(piece: NarFilePiece, target: Uint8Array): void {
       if (count === 0) throw changed(piece, `ends at byte ${piece.from + done}`)
       done += count
     }
+    stamp?.add(fstatSync(fd))
   } finally {
     closeSync(fd)
   }
 }
 
 /** In the thread pool: cold contents of this size take a disk longer than anybody else should wait. */
-async function readLargePiece(piece: NarFilePiece, target: Uint8Array): Promise<void> {
+async function readLargePiece(piece: NarFilePiece, target: Uint8Array, stamp?: StampBuilder): Promise<void> {
   const fd = openAsLaidOut(piece)
   try {
     let done = 0
@@ -96,6 +107,7 @@ async function readLargePiece(piece: NarFilePiece, target: Uint8Array): Promise<
       if (bytesRead === 0) throw changed(piece, `ends at byte ${piece.from + done}`)
       done += bytesRead
     }
+    stamp?.add(fstatSync(fd))
   } finally {
     closeSync(fd)
   }

@@ -1,0 +1,58 @@
+import { LRUCache } from 'lru-cache'
+import { leafCount, LEAF_BYTES } from '../dag/profile.ts'
+import { PROOF_MAX_AGE_MS, PROOF_SETTLED_MS, PROOFS_MAX_COUNT } from '../limits.ts'
+import type { Stamp } from '../store/stamp.ts'
+
+/**
+ * Which leaves this process has hashed and found right, as long as the files they were read from stay as they were: a
+ * leaf need not be hashed again each time it goes out (docs/adr/012).
+ */
+export interface Proofs {
+  /** Whether bytes that were just read with this stamp are those that were hashed. */
+  has(place: string, leaf: LeafPlace, stamp: Stamp): boolean
+  /** They were just read, with this stamp, and their hash is right. */
+  add(place: string, leaf: LeafPlace, stamp: Stamp): void
+}
+
+interface LeafPlace {
+  readonly narSize: number
+  readonly offset: number
+}
+
+interface Proved {
+  /** By leaf: 0 is not proved, else 1 + the place of the mark in `marks`. */
+  readonly leaves: Uint8Array
+  readonly marks: string[]
+}
+
+/** A path's files may have changed at different times, but hardly at so many: then it begins anew. */
+const MARKS_MAX_COUNT = 255
+
+export function createProofs(deps: { clock: () => number }): Proofs {
+  const { clock } = deps
+  const places = new LRUCache<string, Proved>({
+    max: PROOFS_MAX_COUNT,
+    ttl: PROOF_MAX_AGE_MS,
+    ttlResolution: 0,
+    perf: { now: clock },
+  })
+  return {
+    has(place, { offset }, { mark }) {
+      const proved = places.get(place)
+      const number = proved?.leaves[offset / LEAF_BYTES] ?? 0
+      return number > 0 && proved?.marks[number - 1] === mark
+    },
+    add(place, { narSize, offset }, { mark, changedMs }) {
+      // A second write within the same tick of the kernel's clock would leave no trace.
+      if (clock() - changedMs < PROOF_SETTLED_MS) return
+      let proved = places.get(place)
+      if (proved === undefined || proved.leaves.length !== leafCount(narSize)) {
+        proved = { leaves: new Uint8Array(leafCount(narSize)), marks: [] }
+        places.set(place, proved)
+      }
+      let number = proved.marks.indexOf(mark) + 1
+      if (number === 0 && proved.marks.length < MARKS_MAX_COUNT) number = proved.marks.push(mark)
+      proved.leaves[offset / LEAF_BYTES] = number
+    },
+  }
+}

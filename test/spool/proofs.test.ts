@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { LEAF_BYTES } from '../../src/dag/profile.ts'
+import { PROOF_MAX_AGE_MS, PROOF_SETTLED_MS } from '../../src/limits.ts'
+import { createProofs } from '../../src/spool/proofs.ts'
+
+const NOW = 1_700_000_000_000
+const leaf = { narSize: 3 * LEAF_BYTES, offset: LEAF_BYTES }
+const other = { narSize: 3 * LEAF_BYTES, offset: 2 * LEAF_BYTES }
+const stamp = { mark: 'a', changedMs: NOW - 86_400_000 }
+
+function bench() {
+  const time = { now: NOW }
+  return { time, proofs: createProofs({ clock: () => time.now }) }
+}
+
+test('a leaf that was hashed is known, for the same files unchanged', () => {
+  const { proofs } = bench()
+  assert.equal(proofs.has('x', leaf, stamp), false)
+  proofs.add('x', leaf, stamp)
+  assert.equal(proofs.has('x', leaf, stamp), true)
+  assert.equal(proofs.has('x', other, stamp), false)
+  assert.equal(proofs.has('y', leaf, stamp), false)
+  assert.equal(proofs.has('x', leaf, { ...stamp, mark: 'b' }), false)
+})
+
+test('after a change the leaf is known again once it was hashed again', () => {
+  const { proofs } = bench()
+  proofs.add('x', leaf, stamp)
+  proofs.add('x', other, stamp)
+  const changed = { ...stamp, mark: 'b' }
+  proofs.add('x', leaf, changed)
+  assert.equal(proofs.has('x', leaf, changed), true)
+  assert.equal(proofs.has('x', leaf, stamp), false)
+  assert.equal(proofs.has('x', other, stamp), true)
+})
+
+test('a file that has just changed proves nothing', () => {
+  const { proofs } = bench()
+  proofs.add('x', leaf, { mark: 'a', changedMs: NOW - PROOF_SETTLED_MS + 1 })
+  assert.equal(proofs.has('x', leaf, { mark: 'a', changedMs: NOW - PROOF_SETTLED_MS + 1 }), false)
+  proofs.add('x', leaf, { mark: 'a', changedMs: NOW - PROOF_SETTLED_MS })
+  assert.equal(proofs.has('x', leaf, { mark: 'a', changedMs: NOW - PROOF_SETTLED_MS }), true)
+})
+
+test('what was hashed long ago is hashed again', () => {
+  const { proofs, time } = bench()
+  proofs.add('x', leaf, stamp)
+  time.now += PROOF_MAX_AGE_MS - 1
+  assert.equal(proofs.has('x', leaf, stamp), true)
+  time.now += 2
+  assert.equal(proofs.has('x', leaf, stamp), false)
+})
+
+test('with too many changes nothing is known rather than too much', () => {
+  const { proofs } = bench()
+  for (let i = 0; i < 300; i++) proofs.add('x', leaf, { ...stamp, mark: `${i}` })
+  for (let i = 0; i < 300; i++) assert.equal(proofs.has('x', leaf, { ...stamp, mark: `${i}` }), false)
+})
