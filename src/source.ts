@@ -20,6 +20,15 @@ export interface CallOptions {
   signal: AbortSignal
 }
 
+/** For who reads a NAR chunk by chunk. */
+export interface ReadOptions extends CallOptions {
+  /**
+   * The reader is done with a chunk as soon as it asks for the second one after it; its buffer may then be filled anew.
+   * Without it each chunk is the reader's for ever.
+   */
+  reuse?: boolean
+}
+
 /** Bytes `start` (inclusive) to `end` (exclusive) of a NAR. */
 export interface ByteRange {
   start: number

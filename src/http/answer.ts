@@ -1,5 +1,5 @@
 /** What a route decided, as data; `respond.ts` sends it. */
-import type { CallOptions } from '../source.ts'
+import type { ReadOptions } from '../source.ts'
 
 export type Headers = Readonly<Record<string, string>>
 
@@ -8,7 +8,7 @@ export interface StreamedBody {
   /** Exact, and guarded; `undefined` sends chunks. */
   readonly length: number | undefined
   /** Called for a GET only. May throw: the head has not gone out yet. */
-  open(options: CallOptions): Promise<AsyncIterable<Uint8Array>>
+  open(options: ReadOptions): Promise<AsyncIterable<Uint8Array>>
 }
 
 export interface Answer {

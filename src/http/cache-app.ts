@@ -2,7 +2,7 @@
 import { Hono } from 'hono'
 import type { Context } from 'hono'
 import type { Log } from '../log.ts'
-import type { ByteRange, CallOptions } from '../source.ts'
+import type { ByteRange, ReadOptions } from '../source.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import type { Resolver } from '../substitute/resolve.ts'
 import type { Transfers } from '../substitute/transfers.ts'
@@ -75,7 +75,7 @@ export function createCacheApp(deps: CacheAppDeps, config: CacheAppConfig): Hono
       if (info === undefined) return undefined
       return {
         narSize: info.narSize,
-        async open(range: ByteRange, inner: CallOptions) {
+        async open(range: ByteRange, inner: ReadOptions) {
           const transfer = await transfers.open(info, range, inner)
           return transfer.read(range, inner)
         },

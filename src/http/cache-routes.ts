@@ -6,7 +6,7 @@ import { isNarHash } from '../nix/hash.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { isHashPart } from '../nix/store-path.ts'
 import type { HashPart } from '../nix/store-path.ts'
-import type { ByteRange, CallOptions } from '../source.ts'
+import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
 import { notFound, refusal } from './answer.ts'
 import type { Answer } from './answer.ts'
 import { requestSignal, respond } from './respond.ts'
@@ -24,7 +24,7 @@ export interface CacheContent {
 interface ServedNar {
   readonly narSize: number
   /** Not called for HEAD, 304 and 416. */
-  open(range: ByteRange, options: CallOptions): Promise<AsyncIterable<Uint8Array>>
+  open(range: ByteRange, options: ReadOptions): Promise<AsyncIterable<Uint8Array>>
 }
 
 export interface CacheConfig {

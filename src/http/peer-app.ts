@@ -9,7 +9,7 @@ import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { HashPart } from '../nix/store-path.ts'
 import type { Holdings } from '../publish/holdings.ts'
-import type { ByteRange, CallOptions } from '../source.ts'
+import type { ByteRange, ReadOptions } from '../source.ts'
 import type { LocalBlocks } from '../spool/local-blocks.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import { notFound } from './answer.ts'
@@ -65,7 +65,7 @@ export function createPeerApp(deps: PeerAppDeps, config: CacheConfig): Hono<Http
       if (nar === undefined) return Promise.resolve(undefined)
       return Promise.resolve({
         narSize: nar.narSize,
-        open: (range: ByteRange, options: CallOptions) => Promise.resolve(nar.read(range, options)),
+        open: (range: ByteRange, options: ReadOptions) => Promise.resolve(nar.read(range, options)),
       })
     },
   }

@@ -8,6 +8,7 @@ import type { HttpBindings } from '@hono/node-server'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { Context } from 'hono'
 import type { Log } from '../log.ts'
+import type { ReadOptions } from '../source.ts'
 import { isStreamed } from './answer.ts'
 import type { Answer, StreamedBody } from './answer.ts'
 import { exactly, readChunks } from './body.ts'
@@ -72,19 +73,20 @@ export async function respond(
 
   const reading = new AbortController()
   const signal = AbortSignal.any([options.signal, reading.signal])
-  const chunks = await openBody(body, signal)
   const told = { ...options, path: c.req.path }
   if (outgoing === undefined) {
+    const chunks = await openBody(body, { signal })
     return new Response(streamOf(chunks, reading, told), { status, headers })
   }
+  const chunks = await openBody(body, { signal, reuse: true })
   outgoing.writeHead(status, headers)
   await pump(chunks, outgoing, told)
   return RESPONSE_ALREADY_SENT
 }
 
-async function openBody(body: StreamedBody, signal: AbortSignal): Promise<ChunkReader> {
-  signal.throwIfAborted()
-  const chunks = await body.open({ signal })
+async function openBody(body: StreamedBody, options: ReadOptions): Promise<ChunkReader> {
+  options.signal.throwIfAborted()
+  const chunks = await body.open(options)
   return readChunks(body.length === undefined ? unguarded(chunks) : exactly(chunks, body.length))
 }
 
@@ -92,7 +94,10 @@ async function* unguarded(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uin
   yield* chunks
 }
 
-/** Writes as the socket drains, one chunk read ahead. A failure destroys the socket: the client sees a body cut short. */
+/**
+ * Writes as the kernel takes it, one chunk read ahead: when the next but one is asked for, nobody reads this one any more
+ * (`ReadOptions.reuse`). A failure destroys the socket: the client sees a body cut short.
+ */
 async function pump(chunks: ChunkReader, outgoing: ServerResponse, told: Telling): Promise<void> {
   let sent = 0
   try {
@@ -103,7 +108,7 @@ async function pump(chunks: ChunkReader, outgoing: ServerResponse, told: Telling
       next = chunks.next()
       // Looked at in the next turn, if there is one.
       next.catch(() => {})
-      if (!outgoing.write(value)) await drained(outgoing)
+      await written(outgoing, value)
       if (outgoing.destroyed) throw new ClientGoneError('the client closed the connection')
       sent += value.byteLength
     }
@@ -116,20 +121,20 @@ async function pump(chunks: ChunkReader, outgoing: ServerResponse, told: Telling
   }
 }
 
-/** Or destroyed. */
-function drained(outgoing: ServerResponse): Promise<void> {
+/** Resolves when the kernel has the bytes, or the socket is gone. */
+function written(outgoing: ServerResponse, bytes: Uint8Array): Promise<void> {
   return new Promise((resolve) => {
     if (outgoing.destroyed) {
       resolve()
       return
     }
-    const done = () => {
-      outgoing.off('drain', done)
+    const done = (): void => {
       outgoing.off('close', done)
       resolve()
     }
-    outgoing.on('drain', done)
+    // Of a socket that goes away the callback of a write may never come.
     outgoing.on('close', done)
+    outgoing.write(bytes, done)
   })
 }
 

@@ -5,7 +5,7 @@
 import type { CID } from 'multiformats/cid'
 import type { NarHash } from '../nix/hash.ts'
 import type { HashPart } from '../nix/store-path.ts'
-import type { ByteRange, CallOptions } from '../source.ts'
+import type { ByteRange, ReadOptions } from '../source.ts'
 import type { LeafIndex } from '../spool/leaf-index.ts'
 import type { LocalBlocks } from '../spool/local-blocks.ts'
 import { readLocalNar } from '../substitute/local-nar.ts'
@@ -16,7 +16,7 @@ import type { Policy, VerifiedNarInfo } from '../substitute/policy.ts'
 interface SharedNar {
   readonly narSize: number
   /** Every leaf is hashed before it leaves. */
-  read(range: ByteRange, options: CallOptions): AsyncIterable<Uint8Array>
+  read(range: ByteRange, options: ReadOptions): AsyncIterable<Uint8Array>
 }
 
 export interface Holdings {

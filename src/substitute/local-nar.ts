@@ -5,8 +5,8 @@
 import type { CID } from 'multiformats/cid'
 import { DagError, readNode } from '../dag/reader.ts'
 import type { DagLink } from '../dag/reader.ts'
-import type { ByteRange, CallOptions } from '../source.ts'
-import type { LocalBlocks } from '../spool/local-blocks.ts'
+import type { ByteRange, ReadOptions } from '../source.ts'
+import type { LentBlock, LocalBlocks } from '../spool/local-blocks.ts'
 import { leafLinks } from './dag-walk.ts'
 import { BlockUnavailableError } from './errors.ts'
 
@@ -16,19 +16,21 @@ export async function* readLocalNar(
   range: ByteRange,
   blocks: LocalBlocks,
   scope: 'shared' | 'all',
-  options: CallOptions,
+  options: ReadOptions,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const get = async (link: DagLink): Promise<Uint8Array> => {
-    const bytes = await blocks.get(link.cid, scope, options)
-    if (bytes === undefined)
-      throw new BlockUnavailableError(`block ${link.cid.toString()} is not here any more`)
-    return bytes
+  const here = <T>(link: DagLink, found: T | undefined): T => {
+    if (found !== undefined) return found
+    throw new BlockUnavailableError(`block ${link.cid.toString()} is not here any more`)
+  }
+  const get = async (link: DagLink): Promise<LentBlock> => {
+    if (options.reuse === true) return here(link, await blocks.lend(link.cid, scope, options))
+    return { bytes: here(link, await blocks.get(link.cid, scope, options)), release: () => {} }
   }
   const links = leafLinks(
     { ...nar, from: range.start },
     async (link) => {
       try {
-        return readNode(link, await get(link))
+        return readNode(link, here(link, await blocks.get(link.cid, scope, options)))
       } catch (error) {
         if (!(error instanceof DagError)) throw error
         throw new BlockUnavailableError(`the index has a wrong node: ${error.message}`, { cause: error })
@@ -37,16 +39,21 @@ export async function* readLocalNar(
     options,
   )
   // The next leaf is read and hashed while this one goes out.
-  let ahead: { link: DagLink; bytes: Promise<Uint8Array> } | undefined
+  let ahead: { link: DagLink; block: Promise<LentBlock> } | undefined
+  let previous: LentBlock | undefined
   for await (const link of links) {
     if (link.offset >= range.end) break
     const current = ahead
-    const bytes = get(link)
-    bytes.catch(() => {})
-    ahead = { link, bytes }
-    if (current !== undefined) yield slice(current.link, await current.bytes, range)
+    const block = get(link)
+    block.catch(() => {})
+    ahead = { link, block }
+    if (current === undefined) continue
+    const found = await current.block
+    yield slice(current.link, found.bytes, range)
+    previous?.release()
+    previous = found
   }
-  if (ahead !== undefined) yield slice(ahead.link, await ahead.bytes, range)
+  if (ahead !== undefined) yield slice(ahead.link, (await ahead.block).bytes, range)
 }
 
 function slice(link: DagLink, bytes: Uint8Array, range: ByteRange): Uint8Array {

@@ -12,7 +12,7 @@ import type { Planner } from '../dag/planner.ts'
 import { DagError } from '../dag/reader.ts'
 import { HELD_BACK_BYTES, ORPHAN_GRACE_MS, WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
 import { COST } from '../source.ts'
-import type { ByteRange, CallOptions, SourceId } from '../source.ts'
+import type { ByteRange, CallOptions, ReadOptions, SourceId } from '../source.ts'
 import { SpoolWriteError } from '../spool/errors.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
 import { abandonable } from './abandonable.ts'
@@ -33,7 +33,7 @@ export interface Transfer {
    *
    * @throws NoSourceError, NarHashMismatchError
    */
-  read(range: ByteRange, options: CallOptions): AsyncIterable<Uint8Array>
+  read(range: ByteRange, options: ReadOptions): AsyncIterable<Uint8Array>
   /** Resolves when the whole is verified and safe on disk. */
   readonly done: Promise<void>
 }

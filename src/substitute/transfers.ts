@@ -6,7 +6,7 @@ import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { hashPartOf } from '../nix/store-path.ts'
-import type { BlockSource, ByteRange, CallOptions } from '../source.ts'
+import type { BlockSource, ByteRange, CallOptions, ReadOptions } from '../source.ts'
 import type { LeafIndex } from '../spool/leaf-index.ts'
 import type { LocalBlocks } from '../spool/local-blocks.ts'
 import type { Spool } from '../spool/spool.ts'
@@ -138,7 +138,7 @@ export function createTransfers(deps: {
     if (index.nar(info.narHash) === undefined) await abandonable(adoptOnce(info), options.signal)
     const nar = index.nar(info.narHash)
     if (nar === undefined) return undefined
-    const read = (wanted: ByteRange, inner: CallOptions): AsyncGenerator<Uint8Array, void, undefined> =>
+    const read = (wanted: ByteRange, inner: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> =>
       readLocalNar({ root: nar.root, narSize: nar.narSize }, wanted, blocks, 'all', inner)
     try {
       for await (const _ of read({ start: range.start, end: Math.min(range.start + 1, range.end) }, options))

@@ -105,6 +105,26 @@ describe('a NAR that is here', () => {
       },
     )
   })
+  it('comes in few buffers to a reader who is done with a chunk when it asks for the next but one', async (t) => {
+    const one = await node(t)
+    await spooled(one.spool, nar)
+    const whole = { start: 0, end: nar.length }
+    const transfer = await one.transfers.open(verified, whole, options)
+    const chunks = transfer.read(whole, { ...options, reuse: true })[Symbol.asyncIterator]()
+    const buffers = new Set<ArrayBufferLike>()
+    const copies: Uint8Array[] = []
+    let held: Uint8Array | undefined
+    for (;;) {
+      const next = await chunks.next()
+      // As late as the reader may look at it.
+      if (held !== undefined) copies.push(held.slice())
+      if (next.done === true) break
+      held = next.value
+      buffers.add(held.buffer)
+    }
+    assert.deepEqual(Buffer.concat(copies), nar)
+    assert.ok(buffers.size < copies.length, `${buffers.size} buffers for ${copies.length} chunks`)
+  })
 })
 
 describe('a NAR that was here', () => {
