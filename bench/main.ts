@@ -3,16 +3,25 @@
  * lines. Loopback only. Exit code 1 when a bar is missed.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { benchFetch } from './cases/fetch.ts'
 import { benchLarge } from './cases/large.ts'
 import { benchPublish } from './cases/publish.ts'
+import { benchWarmNar } from './cases/warm-nar.ts'
+import { benchWarmNarInfo } from './cases/warm-narinfo.ts'
+import type { BenchContext } from './kit/context.ts'
 import { note } from './kit/report.ts'
 import { setUp } from './kit/set-up.ts'
 
-const CASES = { fetch: benchFetch, publish: benchPublish, large: benchLarge } as const
+const CASES = {
+  fetch: benchFetch,
+  publish: benchPublish,
+  large: benchLarge,
+  'warm-nar': benchWarmNar,
+  'warm-narinfo': benchWarmNarInfo,
+} as const
 
 const names = process.argv.slice(2)
 const unknown = names.filter((name) => !(name in CASES))
@@ -26,7 +35,14 @@ try {
   for (const [name, bench] of Object.entries(CASES)) {
     if (names.length > 0 && !names.includes(name)) continue
     note(`bench ${name}`)
-    passed = (await bench((label, bytes) => setUp(join(dir, label), bytes, randomBytes))) && passed
+    const own = join(dir, name)
+    await mkdir(own)
+    const context: BenchContext = {
+      dir: own,
+      setUp: (label, bytes) => setUp(join(own, label), bytes, randomBytes),
+    }
+    passed = (await bench(context)) && passed
+    await rm(own, { recursive: true, force: true })
   }
 } finally {
   await rm(dir, { recursive: true, force: true })

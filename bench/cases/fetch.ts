@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { run, serve } from '../kit/child.ts'
 import { median, note, report } from '../kit/report.ts'
-import type { SetUp } from '../kit/set-up.ts'
+import type { BenchContext } from '../kit/context.ts'
 
 interface Timed {
   ms: number
@@ -12,7 +12,7 @@ interface Timed {
 const NAR_BYTES = 200_000_000
 const ROUNDS = 5
 
-export async function benchFetch(setUp: (label: string, bytes: number) => Promise<SetUp>): Promise<boolean> {
+export async function benchFetch({ setUp }: BenchContext): Promise<boolean> {
   const nar = await setUp('fetch', NAR_BYTES)
   const plain = await serve<{ port: number }>('plain-server', { file: nar.narFile })
   const helia = await serve<{ address: string; cids: string[] }>('helia-server', { file: nar.narFile })

@@ -1,12 +1,12 @@
 /** A 4 GiB NAR: memory of both processes while it moves. */
 import { peakMemory, run } from '../kit/child.ts'
 import { note, report } from '../kit/report.ts'
-import type { SetUp } from '../kit/set-up.ts'
+import type { BenchContext } from '../kit/context.ts'
 
 const NAR_BYTES = 4 * 1024 ** 3
 const MAX_RSS_MB = 400
 
-export async function benchLarge(setUp: (label: string, bytes: number) => Promise<SetUp>): Promise<boolean> {
+export async function benchLarge({ setUp }: BenchContext): Promise<boolean> {
   const nar = await setUp('large', NAR_BYTES)
   let passed = true
   try {

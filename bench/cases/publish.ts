@@ -1,14 +1,12 @@
 /** Publishing a 200 MB store path: NAR made, hashed, cut into leaves, indexed, entered into the feed. */
 import { run } from '../kit/child.ts'
 import { median, note, report } from '../kit/report.ts'
-import type { SetUp } from '../kit/set-up.ts'
+import type { BenchContext } from '../kit/context.ts'
 
 const NAR_BYTES = 200_000_000
 const ROUNDS = 5
 
-export async function benchPublish(
-  setUp: (label: string, bytes: number) => Promise<SetUp>,
-): Promise<boolean> {
+export async function benchPublish({ setUp }: BenchContext): Promise<boolean> {
   const nar = await setUp('publish', NAR_BYTES)
   const ours: number[] = []
   const floor: number[] = []

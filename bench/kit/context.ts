@@ -1,0 +1,9 @@
+import type { SetUp } from './set-up.ts'
+
+/** What each case gets. */
+export interface BenchContext {
+  /** An empty folder of its own; gone afterwards. */
+  readonly dir: string
+  /** A publishing narswarm with one NAR of so many random bytes. */
+  setUp(label: string, bytes: number): Promise<SetUp>
+}
