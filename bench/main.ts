@@ -7,6 +7,8 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { benchFetch } from './cases/fetch.ts'
+import { benchFirstTimeCompressed } from './cases/first-time-compressed.ts'
+import { benchFirstTime } from './cases/first-time.ts'
 import { benchLarge } from './cases/large.ts'
 import { benchPublish } from './cases/publish.ts'
 import { benchWarmNar } from './cases/warm-nar.ts'
@@ -21,6 +23,8 @@ const CASES = {
   large: benchLarge,
   'warm-nar': benchWarmNar,
   'warm-narinfo': benchWarmNarInfo,
+  'first-time': benchFirstTime,
+  'first-time-compressed': benchFirstTimeCompressed,
 } as const
 
 const names = process.argv.slice(2)

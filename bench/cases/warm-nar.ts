@@ -1,21 +1,17 @@
-/** A 200 MB NAR that is here already, against nginx with sendfile: the same client for both. */
-import { mkdir } from 'node:fs/promises'
+/** A 200 MB NAR that is here already, against nginx with sendfile. The client is curl for both, as in Nix; it does not hash. */
 import { join } from 'node:path'
 import { createCache, randomNar } from '../kit/cache.ts'
-import { run } from '../kit/child.ts'
 import type { BenchContext } from '../kit/context.ts'
-import type { JobResult } from '../kit/download.ts'
 import { startNarswarm } from '../kit/narswarm.ts'
 import { startNginx } from '../kit/nginx.ts'
-import { haveAll } from '../kit/program.ts'
+import { call, haveAll } from '../kit/program.ts'
 import { median, note, report } from '../kit/report.ts'
 
 const NAR_BYTES = 200_000_000
 const ROUNDS = 7
 
 export async function benchWarmNar({ dir }: BenchContext): Promise<boolean> {
-  if (!haveAll('warm-nar', 'nginx')) return true
-  await mkdir(dir, { recursive: true })
+  if (!haveAll('warm-nar', 'nginx', 'curl')) return true
   const cache = await createCache(join(dir, 'cache'))
   const nar = await cache.add('warm-1.0', randomNar(NAR_BYTES))
   const nginx = await startNginx(join(dir, 'nginx'), cache.dir)
@@ -26,7 +22,7 @@ export async function benchWarmNar({ dir }: BenchContext): Promise<boolean> {
   const spooled: number[] = []
   const theirs: number[] = []
   try {
-    await run('client', { urls: [`${node.url}/${nar.narInfoPath}`], parallel: 1, hash: false })
+    await call('curl', ['-sf', '-o', '/dev/null', `${node.url}/${nar.narInfoPath}`])
     const ours = `${node.url}/nar/${nar.narHash}.nar`
     // In turn, since the machine's speed drifts; the first round fetches it and is not counted.
     for (let round = 0; round <= ROUNDS; round++) {
@@ -50,10 +46,8 @@ export async function benchWarmNar({ dir }: BenchContext): Promise<boolean> {
   })
 }
 
-/** MB/s, not hashed: the servers are measured. */
+/** MB/s. */
 async function rate(url: string): Promise<number> {
-  const { downloads } = await run<JobResult>('client', { urls: [url], parallel: 1, hash: false })
-  const [one] = downloads
-  if (one?.status !== 200) throw new Error(`${url}: status ${String(one?.status)}`)
-  return one.bytes / one.ms / 1000
+  const { stdout } = await call('curl', ['-sf', '-o', '/dev/null', '-w', '%{speed_download}', url])
+  return Number(stdout) / 1e6
 }

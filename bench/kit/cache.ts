@@ -1,6 +1,6 @@
 /** A binary cache in a folder, for nginx to serve: NARs made of nothing, signed with a key of its own. */
 import { createCipheriv, randomBytes } from 'node:crypto'
-import { mkdir, open, rename, stat, writeFile } from 'node:fs/promises'
+import { mkdir, open, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createPlanner } from '../../src/dag/planner.ts'
 import { formatCacheInfo } from '../../src/nix/cache-info.ts'
@@ -40,6 +40,8 @@ export interface BenchCache {
 export interface Packing {
   readonly references?: readonly StorePath[]
   readonly compression?: Extract<Compression, 'none' | 'xz' | 'zstd'>
+  /** File that has it compressed already. */
+  readonly packed?: string
   /** Tell its root, so that blocks are asked of peers first. */
   readonly cid?: boolean
 }
@@ -55,20 +57,21 @@ export async function createCache(dir: string): Promise<BenchCache> {
   return {
     dir,
     publicKey: formatPublicKey(key.publicKey),
-    async add(name, nar, { references = [], compression = 'none', cid = false } = {}) {
+    async add(name, nar, { references = [], compression = 'none', packed, cid = false } = {}) {
       const storePath = parseStorePathBaseName(`${encodeNix32(randomBytes(HASH_PART_BYTES))}-${name}`)
       const temporary = join(dir, 'nar', `${++count}.tmp`)
       const planner = createPlanner()
-      const file = await open(temporary, 'wx')
+      const file = packed === undefined ? await open(temporary, 'wx') : undefined
       for await (const bytes of nar) {
         planner.update(bytes)
-        await file.writeFile(bytes)
+        await file?.writeFile(bytes)
       }
-      await file.close()
-      if (compression !== 'none') await call(compression, ['-q', temporary])
+      await file?.close()
+      if (compression !== 'none' && file !== undefined) await pack(compression, temporary)
       const { narHash, narSize, root } = planner.finish()
       const filePath = `nar/${narHash}.nar${SUFFIX[compression]}`
-      await rename(`${temporary}${SUFFIX[compression]}`, join(dir, filePath))
+      if (packed === undefined) await rename(`${temporary}${SUFFIX[compression]}`, join(dir, filePath))
+      else await symlink(packed, join(dir, filePath))
       const signed = { storePath, narHash, narSize, references }
       const text = formatNarInfo(
         {
@@ -86,6 +89,11 @@ export async function createCache(dir: string): Promise<BenchCache> {
       return { storePath, narHash, narSize, narInfoPath, filePath }
     },
   }
+}
+
+async function pack(compression: 'xz' | 'zstd', file: string): Promise<void> {
+  await call(compression, ['-q', '-k', file])
+  await rm(file)
 }
 
 /** The NAR of one file of so many random bytes. */

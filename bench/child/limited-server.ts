@@ -1,0 +1,54 @@
+/** A folder over HTTP at so many bytes a second, over all its connections together: a home's line to its upstream. */
+import { open } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const { dir, bytesPerSecond } = JSON.parse(process.argv[2] ?? '{}') as { dir: string; bytesPerSecond: number }
+const PIECE_BYTES = 16 * 1024
+/** What timers are late by is made good, but no more: a line saves nothing up. */
+const BURST_MS = 20
+/** Until when the line is taken. */
+let takenUntil = 0
+
+async function wait(bytes: number): Promise<void> {
+  const now = performance.now()
+  takenUntil = Math.max(takenUntil, now - BURST_MS) + (bytes / bytesPerSecond) * 1000
+  if (takenUntil > now) await sleep(takenUntil - now)
+}
+
+async function send(path: string, range: string | undefined, response: ServerResponse): Promise<void> {
+  const file = await open(join(dir, path)).catch(() => undefined)
+  if (file === undefined) {
+    response.writeHead(404, { 'content-length': 0 }).end()
+    return
+  }
+  try {
+    const { size } = await file.stat()
+    const [, from] = /^bytes=([0-9]+)-$/.exec(range ?? '') ?? []
+    const start = Number(from ?? 0)
+    const headers = { 'content-length': size - start, 'accept-ranges': 'bytes' }
+    if (from === undefined) response.writeHead(200, headers)
+    else response.writeHead(206, { ...headers, 'content-range': `bytes ${start}-${size - 1}/${size}` })
+    for (let at = start; at < size && !response.destroyed; at += PIECE_BYTES) {
+      const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, size - at))
+      await file.read(piece, 0, piece.length, at)
+      await wait(piece.length)
+      if (!response.write(piece)) await Promise.race([once(response, 'drain'), once(response, 'close')])
+    }
+    response.end()
+  } finally {
+    await file.close()
+  }
+}
+
+const server = createServer((request, response) => {
+  response.socket?.setNoDelay()
+  send(request.url ?? '/', request.headers.range, response).catch(() => response.destroy())
+})
+server.listen(0, '127.0.0.1', () => {
+  process.stdout.write(`${JSON.stringify({ port: (server.address() as AddressInfo).port })}\n`)
+})
