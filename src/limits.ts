@@ -89,8 +89,10 @@ export const LOCAL_BLOCKS_WARNED_MAX_COUNT = 1_024
 export const PROOFS_MAX_COUNT = 4_096
 /** After this a leaf is hashed again although its file says that it is unchanged: a disk may rot without a word. */
 export const PROOF_MAX_AGE_MS = 600_000
-/** A file changed less than this ago could change again with the same time: ticks of kernels, clocks of file servers. */
-export const PROOF_SETTLED_MS = 2_000
+/** A file changed less than this ago could change again with the same time: a kernel's clock ticks every 1 to 10 ms. */
+export const PROOF_SETTLED_MS = 100
+/** The same where the file system keeps whole seconds (ext4 with small inodes, some file servers), or two of them. */
+export const PROOF_SETTLED_COARSE_MS = 3_000
 /** Buffers of 1 MiB that lie ready for blocks on their way out. */
 export const LOCAL_BLOCKS_BUFFERS_COUNT = 16
 

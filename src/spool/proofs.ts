@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { leafCount, LEAF_BYTES } from '../dag/profile.ts'
-import { PROOF_MAX_AGE_MS, PROOF_SETTLED_MS, PROOFS_MAX_COUNT } from '../limits.ts'
+import { PROOF_MAX_AGE_MS, PROOF_SETTLED_COARSE_MS, PROOF_SETTLED_MS, PROOFS_MAX_COUNT } from '../limits.ts'
 import type { Stamp } from '../store/stamp.ts'
 
 /**
@@ -44,7 +44,8 @@ export function createProofs(deps: { clock: () => number }): Proofs {
     },
     add(place, { narSize, offset }, { mark, changedMs }) {
       // A second write within the same tick of the kernel's clock would leave no trace.
-      if (clock() - changedMs < PROOF_SETTLED_MS) return
+      const settledMs = changedMs % 1000 === 0 ? PROOF_SETTLED_COARSE_MS : PROOF_SETTLED_MS
+      if (clock() - changedMs < settledMs) return
       let proved = places.get(place)
       if (proved === undefined || proved.leaves.length !== leafCount(narSize)) {
         proved = { leaves: new Uint8Array(leafCount(narSize)), marks: [] }

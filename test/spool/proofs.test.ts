@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { LEAF_BYTES } from '../../src/dag/profile.ts'
-import { PROOF_MAX_AGE_MS, PROOF_SETTLED_MS } from '../../src/limits.ts'
+import { PROOF_MAX_AGE_MS, PROOF_SETTLED_COARSE_MS, PROOF_SETTLED_MS } from '../../src/limits.ts'
 import { createProofs } from '../../src/spool/proofs.ts'
 
 const NOW = 1_700_000_000_000
@@ -37,10 +37,18 @@ test('after a change the leaf is known again once it was hashed again', () => {
 
 test('a file that has just changed proves nothing', () => {
   const { proofs } = bench()
-  proofs.add('x', leaf, { mark: 'a', changedMs: NOW - PROOF_SETTLED_MS + 1 })
-  assert.equal(proofs.has('x', leaf, { mark: 'a', changedMs: NOW - PROOF_SETTLED_MS + 1 }), false)
-  proofs.add('x', leaf, { mark: 'a', changedMs: NOW - PROOF_SETTLED_MS })
-  assert.equal(proofs.has('x', leaf, { mark: 'a', changedMs: NOW - PROOF_SETTLED_MS }), true)
+  proofs.add('x', leaf, { mark: 'a', changedMs: NOW - PROOF_SETTLED_MS + 1.5 })
+  assert.equal(proofs.has('x', leaf, { mark: 'a', changedMs: NOW - PROOF_SETTLED_MS + 1.5 }), false)
+  const whole = { mark: 'b', changedMs: NOW - PROOF_SETTLED_COARSE_MS + 1000 }
+  proofs.add('x', leaf, whole)
+  assert.equal(
+    proofs.has('x', leaf, whole),
+    false,
+    'it may be of a file system that knows whole seconds only',
+  )
+  const settled = { mark: 'a', changedMs: NOW - PROOF_SETTLED_MS - 0.5 }
+  proofs.add('x', leaf, settled)
+  assert.equal(proofs.has('x', leaf, settled), true)
 })
 
 test('what was hashed long ago is hashed again', () => {
