@@ -54,7 +54,7 @@ export function createHoldings(deps: {
       if (nar?.shared !== true) return undefined
       return {
         narSize: nar.narSize,
-        read: (range, options) => readLocalNar(nar, range, blocks, 'shared', options),
+        read: (range, options) => readLocalNar({ ...nar, narHash }, range, blocks, 'shared', options),
       }
     },
   }

@@ -6,6 +6,7 @@ import type { Log } from '../log.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
 import type { LocalStore } from '../store/local-store.ts'
 import type { Stamp } from '../store/stamp.ts'
+import type { NarHash } from '../nix/hash.ts'
 import { SpoolMissError } from './errors.ts'
 import type { LeafIndex, LeafLocation } from './leaf-index.ts'
 import { createProofs } from './proofs.ts'
@@ -20,8 +21,19 @@ export interface LocalBlocks {
   get(cid: CID, scope: BlockScope, options: CallOptions): Promise<Uint8Array | undefined>
   /** The same in a buffer that is used again once it is released: for who sends a block away and forgets it. */
   lend(cid: CID, scope: BlockScope, options: CallOptions): Promise<LentBlock | undefined>
+  /** As `lend` with scope 'all', a leaf of a NAR that is known: looked for there first, without asking the index. */
+  lendLeaf(leaf: KnownLeaf, options: CallOptions): Promise<LentBlock | undefined>
   /** Bytes of the block if the index knows it, without a look at the disk. */
   size(cid: CID, scope: BlockScope): number | undefined
+}
+
+export interface KnownLeaf {
+  readonly cid: CID
+  readonly narHash: NarHash
+  readonly narSize: number
+  /** In the NAR. */
+  readonly offset: number
+  readonly size: number
 }
 
 export interface LentBlock {
@@ -58,7 +70,7 @@ export function createLocalBlocks(deps: {
     index.locate(digest).filter((location) => scope === 'all' || location.shared)
 
   /** The readers of one leaf: the spool's file, then each store path of the same NAR. */
-  function* readers(location: LeafLocation, options: CallOptions): Generator<Reader> {
+  function* readers(location: LeafPlace, options: CallOptions): Generator<Reader> {
     const { narHash, offset, size } = location
     const range = { start: offset, end: offset + size }
     if (spool.has(narHash)) {
@@ -129,30 +141,52 @@ export function createLocalBlocks(deps: {
     }
     for (const location of findLeaf(digest, scope)) {
       const target = take(location.size)
-      for (const reader of readers(location, options)) {
-        if (await tryRead(cid, reader, target, options)) return target
-      }
+      if (await readFrom(location, cid, target, options)) return target
     }
+    return undefined
+  }
+
+  const readFrom = async (
+    location: LeafPlace,
+    cid: CID,
+    target: Uint8Array,
+    options: CallOptions,
+  ): Promise<boolean> => {
+    for (const reader of readers(location, options)) {
+      if (await tryRead(cid, reader, target, options)) return true
+    }
+    return false
+  }
+
+  const lend: LocalBlocks['lend'] = async (cid, scope, options) => {
+    const taken: Uint8Array[] = []
+    const take = (size: number): Uint8Array => {
+      const buffer = buffers.take()
+      taken.push(buffer)
+      return buffer.subarray(0, size)
+    }
+    const release = (): void => {
+      for (const buffer of taken) buffers.give(buffer)
+    }
+    const bytes = await read(cid, scope, take, options)
+    if (bytes !== undefined) return { bytes, release }
+    release()
     return undefined
   }
 
   return {
     get: (cid, scope, options) => read(cid, scope, (size) => Buffer.allocUnsafeSlow(size), options),
 
-    async lend(cid, scope, options) {
-      const taken: Uint8Array[] = []
-      const take = (size: number): Uint8Array => {
-        const buffer = buffers.take()
-        taken.push(buffer)
-        return buffer.subarray(0, size)
-      }
-      const release = (): void => {
-        for (const buffer of taken) buffers.give(buffer)
-      }
-      const bytes = await read(cid, scope, take, options)
-      if (bytes !== undefined) return { bytes, release }
-      release()
-      return undefined
+    lend,
+
+    async lendLeaf(leaf, options) {
+      options.signal.throwIfAborted()
+      const buffer = buffers.take()
+      const bytes = buffer.subarray(0, leaf.size)
+      if (await readFrom(leaf, leaf.cid, bytes, options))
+        return { bytes, release: () => buffers.give(buffer) }
+      buffers.give(buffer)
+      return lend(leaf.cid, 'all', options)
     },
 
     size(cid, scope) {
@@ -162,10 +196,12 @@ export function createLocalBlocks(deps: {
   }
 }
 
+type LeafPlace = Pick<LeafLocation, 'narHash' | 'narSize' | 'offset' | 'size'>
+
 interface Reader {
   /** For the log. */
   place: string
-  location: LeafLocation
+  location: LeafPlace
   range: ByteRange
   /** Fills the buffer with the bytes of the range. */
   read: (target: Uint8Array) => Promise<Stamp>

@@ -139,7 +139,13 @@ export function createTransfers(deps: {
     const nar = index.nar(info.narHash)
     if (nar === undefined) return undefined
     const read = (wanted: ByteRange, inner: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> =>
-      readLocalNar({ root: nar.root, narSize: nar.narSize }, wanted, blocks, 'all', inner)
+      readLocalNar(
+        { narHash: info.narHash, root: nar.root, narSize: nar.narSize },
+        wanted,
+        blocks,
+        'all',
+        inner,
+      )
     try {
       for await (const _ of read({ start: range.start, end: Math.min(range.start + 1, range.end) }, options))
         break

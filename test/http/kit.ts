@@ -20,7 +20,7 @@ import { sign } from '../../src/nix/signature.ts'
 import { hashPartOf, parseStorePathBaseName } from '../../src/nix/store-path.ts'
 import type { HashPart } from '../../src/nix/store-path.ts'
 import type { ByteRange, CallOptions } from '../../src/source.ts'
-import type { LocalBlocks } from '../../src/spool/local-blocks.ts'
+import type { LentBlock, LocalBlocks } from '../../src/spool/local-blocks.ts'
 import { createPolicy } from '../../src/substitute/policy.ts'
 import type { VerifiedNarInfo } from '../../src/substitute/policy.ts'
 import { recordingLog } from '../kit/log.ts'
@@ -140,16 +140,18 @@ export function testBlocks(
       blocks.set(cid.toString(), bytes.subarray(i * LEAF_BYTES, (i + 1) * LEAF_BYTES))
     }
   }
+  // Spoilt as soon as it is given back: who sends it later sends rubbish.
+  const lend = (cid: CID): Promise<LentBlock | undefined> => {
+    const found = blocks.get(cid.toString())
+    // Not slice(): a Buffer's shares its memory.
+    const bytes = found && Uint8Array.from(found)
+    return Promise.resolve(bytes && { bytes, release: () => void bytes.fill(0xee) })
+  }
   return {
     blocks,
     get: (cid: CID) => Promise.resolve(blocks.get(cid.toString())),
-    // Spoilt as soon as it is given back: who sends it later sends rubbish.
-    lend: (cid: CID) => {
-      const found = blocks.get(cid.toString())
-      // Not slice(): a Buffer's shares its memory.
-      const bytes = found && Uint8Array.from(found)
-      return Promise.resolve(bytes && { bytes, release: () => void bytes.fill(0xee) })
-    },
+    lend,
+    lendLeaf: ({ cid }) => lend(cid),
     size: (cid: CID) => blocks.get(cid.toString())?.byteLength,
   }
 }
