@@ -100,6 +100,8 @@ export const LOCAL_BLOCKS_BUFFERS_COUNT = 16
 
 export const UPSTREAM_NARINFO_DEADLINE_MS = 5_000
 export const UPSTREAM_FIRST_BYTE_DEADLINE_MS = 10_000
+/** The whole of a build log or another small file that is passed on. */
+export const UPSTREAM_FILE_DEADLINE_MS = 60_000
 /** No byte for so long is a dead source (curl's own default for Nix is 300 s). */
 export const UPSTREAM_STALL_MS = 15_000
 export const UPSTREAM_MAX_REDIRECTS = 3

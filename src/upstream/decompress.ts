@@ -72,7 +72,7 @@ async function* bounded(
   chunks: Chunks,
   maxBytes: number,
 ): AsyncGenerator<Uint8Array> {
-  const most = maxBytes + Math.ceil(maxBytes / 8) + COMPRESSED_SLACK_BYTES
+  const most = maxCompressedBytes(maxBytes)
   let bytes = 0
   for await (const chunk of chunks) {
     bytes += chunk.length
@@ -83,6 +83,11 @@ async function* bounded(
     }
     yield chunk
   }
+}
+
+/** However badly `bytes` were compressed. */
+export function maxCompressedBytes(bytes: number): number {
+  return bytes + Math.ceil(bytes / 8) + COMPRESSED_SLACK_BYTES
 }
 
 type ZlibDecoder = Gunzip | ZstdDecompress | BrotliDecompress

@@ -31,9 +31,15 @@ export function createFeedPipe(prefix: URL, name: string): FeedPipe {
     async fetch(path, { signal, maxBytes }) {
       const body = await transport.get(new URL(path, base), { size: 'small', signal })
       if (body === undefined) return undefined
+      const { encoding, chunks } = body
+      if (encoding !== undefined) {
+        // Only to let go of the connection.
+        for await (const _ of chunks) break
+        throw new SourceLieError(id, `${path}: expected no Content-Encoding, got ${encoding}`)
+      }
       const parts: Uint8Array[] = []
       let length = 0
-      for await (const part of body.chunks) {
+      for await (const part of chunks) {
         length += part.length
         if (length > maxBytes)
           throw new SourceLieError(id, `${path}: expected at most ${maxBytes} bytes, got more`)

@@ -7,8 +7,8 @@ import { isHashPart, type HashPart } from '../nix/store-path.ts'
 import { SourceFaultError, type SourceId } from '../source.ts'
 import type { Transport } from './transport.ts'
 
-/** What `nix copy --to file://` writes, and any sane layout: no dot files, so no `..`, and no escapes. */
-const SEGMENT = /^[0-9A-Za-z_+=?-][0-9A-Za-z._+=?-]{0,254}$/
+/** What `nix copy --to file://` writes, and any sane layout: no dot files, so no `..`. */
+const SEGMENT = /^[0-9A-Za-z_+=?-][0-9A-Za-z._+=?!:-]{0,254}$/
 const MAX_SEGMENTS = 4
 const SUFFIX = '.narinfo'
 
@@ -18,7 +18,7 @@ export function createFileTransport(base: URL, id: SourceId): Transport {
 
   /** A whitelist, not a path join: the name comes from a narinfo. */
   function pathOf(url: URL): string {
-    const segments = url.pathname.slice(base.pathname.length).split('/')
+    const segments = url.pathname.slice(base.pathname.length).split('/').map(decoded)
     if (url.search !== '' || segments.length > MAX_SEGMENTS || !segments.every((one) => SEGMENT.test(one))) {
       throw new SourceFaultError(
         id,
@@ -62,6 +62,14 @@ export function createFileTransport(base: URL, id: SourceId): Transport {
     if (stat.isFile()) return file
     await file.close()
     throw new SourceFaultError(id, `expected a regular file, ${path} is none`)
+  }
+}
+
+function decoded(segment: string): string {
+  try {
+    return decodeURIComponent(segment)
+  } catch {
+    return segment
   }
 }
 

@@ -8,6 +8,15 @@ import type { Transport, TransportBody, TransportOptions } from './transport.ts'
 /** What Nix, too, takes for "not there": some caches answer 403 for what they do not have (nix-protocol A7). */
 const MISSES = new Set([401, 403, 404, 410])
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
+/** Those of RFC 9110 and what Nix's own uploads may carry (nix-protocol A11). */
+const ENCODINGS: ReadonlyMap<string, NonNullable<TransportBody['encoding']>> = new Map([
+  ['gzip', 'gzip'],
+  ['x-gzip', 'gzip'],
+  ['br', 'br'],
+  ['zstd', 'zstd'],
+  ['xz', 'xz'],
+  ['bzip2', 'bzip2'],
+])
 /** An error page up to this is read away to keep the connection. */
 const DUMPED_BYTES = 65_536
 
@@ -53,20 +62,41 @@ export function createHttpTransport(base: URL, id: SourceId): Transport {
   }
 
   function body(url: URL, response: Dispatcher.ResponseData, from: number): TransportBody {
-    const encoding = response.headers['content-encoding']
+    const { statusCode, headers } = response
     try {
-      if (encoding !== undefined && encoding !== 'identity') {
-        throw new SourceLieError(
-          id,
-          `${shown(url)}: expected no Content-Encoding, got ${JSON.stringify(encoding).slice(0, 80)}`,
-        )
+      const encoding = contentEncoding(url, headers['content-encoding'])
+      if (statusCode === 206) {
+        checkContentRange(url, headers['content-range'], from)
+        if (encoding !== undefined) {
+          throw new SourceLieError(
+            id,
+            `${shown(url)}: expected a part of the file, got one of its ${encoding}`,
+          )
+        }
       }
-      if (response.statusCode === 206) checkContentRange(url, response.headers['content-range'], from)
+      const contentType = headers['content-type']
+      return {
+        offset: statusCode === 206 ? from : 0,
+        chunks: chunksOf(response.body),
+        ...(encoding === undefined ? {} : { encoding }),
+        ...(typeof contentType === 'string' ? { contentType } : {}),
+      }
     } catch (error) {
       response.body.destroy()
       throw error
     }
-    return { offset: response.statusCode === 206 ? from : 0, chunks: chunksOf(response.body) }
+  }
+
+  /** We ask for none, and some send it all the same: what was stored compressed goes out as it was stored. */
+  function contentEncoding(url: URL, header: string | string[] | undefined): TransportBody['encoding'] {
+    const name = String(header ?? 'identity').toLowerCase()
+    if (name === 'identity' || name === '') return undefined
+    const encoding = ENCODINGS.get(name)
+    if (encoding !== undefined) return encoding
+    throw new SourceLieError(
+      id,
+      `${shown(url)}: expected no Content-Encoding, got ${JSON.stringify(header).slice(0, 80)}`,
+    )
   }
 
   function checkContentRange(url: URL, header: string | string[] | undefined, from: number): void {

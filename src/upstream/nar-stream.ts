@@ -9,7 +9,7 @@ import {
   type SourceId,
   type StreamSource,
 } from '../source.ts'
-import { decompress } from './decompress.ts'
+import { decompress, maxCompressedBytes } from './decompress.ts'
 import { CompressedDataError } from './errors.ts'
 import { sourceError } from './source-error.ts'
 import type { Transport } from './transport.ts'
@@ -47,11 +47,12 @@ export function createNarStream(
         throw new SourceMissError(id, `${url.href}: there is a narinfo, and no such NAR`)
       let position = body.offset
       const maxBytes = narSize - position
-      const plain = decompress(compression, watch.chunks(body.chunks, stallMs), {
-        maxBytes,
-        signal,
-        xzThreads,
-      })
+      const chunks = watch.chunks(body.chunks, stallMs)
+      const packed =
+        body.encoding === undefined
+          ? chunks
+          : decompress(body.encoding, chunks, { maxBytes: maxCompressedBytes(maxBytes), signal, xzThreads })
+      const plain = decompress(compression, packed, { maxBytes, signal, xzThreads })
       for await (const piece of plain) {
         const skipped = Math.max(0, from - position)
         position += piece.length

@@ -1,3 +1,5 @@
+import { quote } from '../nix/quote.ts'
+
 /** A dot segment in any of its spellings, or a backslash, which a URL parser takes for a slash. */
 const LEADS_UP = /\\|(?:^|\/)(?:\.|%2e){1,2}(?:[/?#]|$)/i
 
@@ -24,4 +26,16 @@ export function narUrl(base: URL, text: string): URL {
   }
   url.hash = ''
   return url
+}
+
+/**
+ * A file that is asked for by its own name, each segment escaped: a derivation's name may hold a `?`.
+ * @throws RangeError
+ */
+export function fileUrl(base: URL, name: string): URL {
+  const segments = name.split('/')
+  if (segments.some((one) => one === '' || one === '.' || one === '..')) {
+    throw new RangeError(`expected the name of a file of a cache, got ${quote(name)}`)
+  }
+  return narUrl(base, segments.map((one) => encodeURIComponent(one.toWellFormed())).join('/'))
 }

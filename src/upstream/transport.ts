@@ -1,3 +1,4 @@
+import type { Compression } from '../nix/narinfo.ts'
 import type { CallOptions } from '../source.ts'
 import type { HashPart } from '../nix/store-path.ts'
 
@@ -11,6 +12,9 @@ export interface TransportOptions extends CallOptions {
 export interface TransportBody {
   /** Where in the file the bytes start: 0 or `from`. */
   readonly offset: number
+  /** What `chunks` are packed in on the way (Content-Encoding), over and above what the file itself is. */
+  readonly encoding?: Exclude<Compression, 'none'>
+  readonly contentType?: string
   /** To be iterated once, or its signal aborted: it holds a connection or a file. */
   readonly chunks: AsyncIterable<Uint8Array>
 }

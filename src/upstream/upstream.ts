@@ -2,6 +2,7 @@ import { parseCid } from '../dag/cid.ts'
 import {
   CACHE_INFO_MAX_BYTES,
   NARINFO_MAX_BYTES,
+  UPSTREAM_FILE_DEADLINE_MS,
   UPSTREAM_FIRST_BYTE_DEADLINE_MS,
   UPSTREAM_NARINFO_DEADLINE_MS,
   UPSTREAM_STALL_MS,
@@ -18,14 +19,15 @@ import {
   type NarInfoSource,
   type SourceId,
 } from '../source.ts'
-import { UpstreamUnfitError } from './errors.ts'
+import { CompressedDataError, UpstreamUnfitError } from './errors.ts'
+import { decompress } from './decompress.ts'
 import { createFileTransport } from './file-transport.ts'
 import { createHttpTransport } from './http-transport.ts'
 import { createNarStream } from './nar-stream.ts'
-import { narUrl } from './nar-url.ts'
+import { fileUrl, narUrl } from './nar-url.ts'
 import { sourceError } from './source-error.ts'
-import type { Transport } from './transport.ts'
-import { createWatch } from './watch.ts'
+import type { Transport, TransportBody } from './transport.ts'
+import { createWatch, type Watch } from './watch.ts'
 import { createXzThreads, type XzThreads } from './xz-threads.ts'
 
 export interface UpstreamConfig {
@@ -52,6 +54,17 @@ interface UpstreamInfo {
   wantMassQuery: boolean
 }
 
+export interface FileOptions extends CallOptions {
+  maxBytes: number
+}
+
+export interface UpstreamFile {
+  /** Without any Content-Encoding. */
+  readonly bytes: Uint8Array
+  /** As the upstream said it, unchecked. */
+  readonly contentType?: string
+}
+
 /** A binary cache that somebody else runs, at a URL or in a folder. */
 export interface Upstream extends NarInfoSource {
   /** Ends with a slash. */
@@ -61,6 +74,14 @@ export interface Upstream extends NarInfoSource {
    * @throws UpstreamUnfitError when it is no cache for our store, SourceFaultError when it did not answer
    */
   cacheInfo(options: CallOptions): Promise<UpstreamInfo>
+  /**
+   * A small file beside the narinfos, passed on as it is: `log/…`, `realisations/…`, `<hash>.ls`. Nobody signed it.
+   *
+   * @param name path below the cache, segments not escaped; without empty or dot segments
+   * @returns undefined when it is not there
+   * @throws RangeError for such a name; SourceLieError for more than `maxBytes`; SourceFaultError
+   */
+  file(name: string, options: FileOptions): Promise<UpstreamFile | undefined>
   /** What there is, for publishing all of it; only of a folder. */
   hashParts?(): AsyncIterable<HashPart>
   close(): Promise<void>
@@ -91,33 +112,42 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
   const transport = createTransport(url, id)
   let unfit = false
 
-  /** A whole small file as text; `undefined` when it is not there. */
-  async function read(name: string, maxBytes: number, options: CallOptions): Promise<string | undefined> {
+  /** A whole narinfo or nix-cache-info as text; `undefined` when it is not there. */
+  async function text(name: string, maxBytes: number, options: CallOptions): Promise<string | undefined> {
     const file = new URL(name, url)
+    const found = await read(file, maxBytes, (body) => body.chunks, options)
+    return found === undefined ? undefined : decode(found.bytes, file)
+  }
+
+  /** @param timed the chunks of a body, under more deadlines than the first */
+  async function read(
+    file: URL,
+    maxBytes: number,
+    timed: (body: TransportBody, watch: Watch) => AsyncIterable<Uint8Array>,
+    options: CallOptions,
+  ): Promise<UpstreamFile | undefined> {
     const watch = createWatch(id, file, deadlines.narInfoMs, options)
+    const { signal } = watch
     try {
-      const body = await transport.get(file, { signal: watch.signal, size: 'small' })
-      return body === undefined ? undefined : decode(await collect(body.chunks, file, maxBytes), file)
+      const body = await transport.get(file, { signal, size: 'small' })
+      if (body === undefined) return undefined
+      const { encoding = 'none', contentType } = body
+      const plain = decompress(encoding, timed(body, watch), { maxBytes, signal, xzThreads })
+      const bytes = Buffer.concat(await Array.fromAsync(plain))
+      return { bytes, ...(contentType === undefined ? {} : { contentType }) }
     } catch (error) {
       const reason = watch.reason(error)
-      throw options.signal.aborted ? reason : sourceError(id, file, reason)
+      if (options.signal.aborted) throw reason
+      if (reason instanceof CompressedDataError && !reason.truncated) {
+        throw new SourceLieError(id, `${file.href}: ${reason.message}`, { cause: reason })
+      }
+      throw sourceError(id, file, reason)
     } finally {
       watch.stop()
     }
   }
 
-  async function collect(chunks: AsyncIterable<Uint8Array>, file: URL, maxBytes: number): Promise<Buffer> {
-    const parts: Uint8Array[] = []
-    let bytes = 0
-    for await (const chunk of chunks) {
-      bytes += chunk.length
-      if (bytes > maxBytes) throw new SourceLieError(id, `${file.href}: more than ${maxBytes} bytes`)
-      parts.push(chunk)
-    }
-    return Buffer.concat(parts)
-  }
-
-  function decode(bytes: Buffer, file: URL): string {
+  function decode(bytes: Uint8Array, file: URL): string {
     try {
       return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
     } catch (cause) {
@@ -125,13 +155,13 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
     }
   }
 
-  function candidate(text: string, hashPart: HashPart): NarInfoCandidate {
+  function candidate(told: string, hashPart: HashPart): NarInfoCandidate {
     const lie = (message: string, cause?: unknown): SourceLieError =>
       new SourceLieError(id, `${hashPart}.narinfo: ${message}`, { cause })
     let info: NarInfo
     let narFile: URL
     try {
-      info = parseNarInfo(text, storeDir)
+      info = parseNarInfo(told, storeDir)
       narFile = narUrl(url, info.url)
     } catch (error) {
       if (error instanceof NarInfoError || error instanceof RangeError) throw lie(error.message, error)
@@ -168,12 +198,21 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
     url,
     async lookup(hashPart, options) {
       if (unfit) return undefined
-      const text = await read(`${hashPart}.narinfo`, NARINFO_MAX_BYTES, options)
-      return text === undefined ? undefined : candidate(text, hashPart)
+      const told = await text(`${hashPart}.narinfo`, NARINFO_MAX_BYTES, options)
+      return told === undefined ? undefined : candidate(told, hashPart)
+    },
+    async file(name, { maxBytes, signal }) {
+      const file = fileUrl(url, name)
+      if (unfit) return undefined
+      const timed = (body: TransportBody, watch: Watch): AsyncIterable<Uint8Array> => {
+        watch.whole(UPSTREAM_FILE_DEADLINE_MS)
+        return watch.chunks(body.chunks, deadlines.stallMs)
+      }
+      return read(file, maxBytes, timed, { signal })
     },
     async cacheInfo(options) {
       try {
-        const info = judge(await read('nix-cache-info', CACHE_INFO_MAX_BYTES, options))
+        const info = judge(await text('nix-cache-info', CACHE_INFO_MAX_BYTES, options))
         unfit = false
         return info
       } catch (error) {
@@ -190,13 +229,13 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
   if (transport.list !== undefined) upstream.hashParts = transport.list.bind(transport)
   return upstream
 
-  function judge(text: string | undefined): UpstreamInfo {
-    if (text === undefined) {
+  function judge(told: string | undefined): UpstreamInfo {
+    if (told === undefined) {
       throw new UpstreamUnfitError(
         `${url.href} is not used: it has no nix-cache-info, so it is no binary cache`,
       )
     }
-    const { storeDir: theirs = storeDir, wantMassQuery, priority = DEFAULT_PRIORITY } = parseCacheInfo(text)
+    const { storeDir: theirs = storeDir, wantMassQuery, priority = DEFAULT_PRIORITY } = parseCacheInfo(told)
     if (theirs !== storeDir) {
       throw new UpstreamUnfitError(
         `${url.href} is not used: it is for the store ${JSON.stringify(theirs.slice(0, 80))}, and ours is ${storeDir}`,

@@ -5,6 +5,8 @@ export interface Watch {
   readonly signal: AbortSignal
   /** Gives the chunks on, and the time between two of them `stallMs`. */
   chunks(source: AsyncIterable<Uint8Array>, stallMs: number): AsyncGenerator<Uint8Array>
+  /** Bounds the whole as well: a trickle has no stalls. */
+  whole(ms: number): void
   /** What to throw for what was caught: the caller's reason, ours, or a fault of the source. */
   reason(error: unknown): unknown
   /** Ends the request and its timer, whatever state they are in. */
@@ -19,10 +21,11 @@ export function createWatch(id: SourceId, url: URL, firstMs: number, options: Ca
   const own = new AbortController()
   const signal = AbortSignal.any([options.signal, own.signal])
   let timer: NodeJS.Timeout | undefined
+  let last: NodeJS.Timeout | undefined
+  const after = (ms: number, what: string): NodeJS.Timeout =>
+    setTimeout(() => own.abort(new SourceFaultError(id, `${url.href}: ${what} within ${ms} ms`)), ms)
   const start = (ms: number, what: string): void => {
-    timer = setTimeout(() => {
-      own.abort(new SourceFaultError(id, `${url.href}: ${what} within ${ms} ms`))
-    }, ms)
+    timer = after(ms, what)
   }
   start(firstMs, 'no answer')
   return {
@@ -35,12 +38,16 @@ export function createWatch(id: SourceId, url: URL, firstMs: number, options: Ca
       }
       clearTimeout(timer)
     },
+    whole(ms) {
+      last = after(ms, 'no end')
+    },
     reason(error) {
       const cut = [options.signal, own.signal].find(({ aborted }) => aborted)
       return cut === undefined ? error : (cut.reason as unknown)
     },
     stop() {
       clearTimeout(timer)
+      clearTimeout(last)
       own.abort()
     },
   }

@@ -6,9 +6,11 @@ import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
 import { pathToFileURL } from 'node:url'
+import { gzipSync } from 'node:zlib'
 import { SourceLieError } from '../../src/source.ts'
 import { createFeedPipe } from '../../src/upstream/feed-pipe.ts'
 import { tempDir } from '../kit/temp.ts'
+import { body, serveCache } from './cache-server.ts'
 
 const NAME = 'narswarm.example/main'
 const options = (maxBytes = 1000): { signal: AbortSignal; maxBytes: number } => ({
@@ -42,6 +44,15 @@ test('a body past the cap is a lie, not a buffer', async (t) => {
   const pipe = createFeedPipe(url, NAME)
   t.after(() => pipe.close())
   await assert.rejects(pipe.fetch('root/1', options()), SourceLieError)
+})
+
+test('a body with a Content-Encoding is a lie: none was asked for', async (t) => {
+  const { url } = await serveCache(t, {
+    '/checkpoint': body(gzipSync('head'), { 'content-encoding': 'gzip' }),
+  })
+  const pipe = createFeedPipe(url, NAME)
+  t.after(() => pipe.close())
+  await assert.rejects(pipe.fetch('checkpoint', options()), SourceLieError)
 })
 
 test('a folder: its feed files and nothing else', async (t) => {

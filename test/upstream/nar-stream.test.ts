@@ -174,13 +174,14 @@ const BAD: readonly [string, Compression, Answer, typeof SourceFaultError | type
     ['status 416', 'none', status(416), SourceFaultError, /expected status 200, got 416/],
     ['gzip labelled xz', 'xz', body(gz), SourceLieError, /magic bytes of an xz stream/],
     ['HTML labelled zstd', 'zstd', body('<!DOCTYPE html><html></html>'), SourceLieError, /zstd: /],
-    ['gzip on top', 'none', body(gz, { 'content-encoding': 'gzip' }), SourceLieError, /no Content-Encoding/],
+    ['br on top that is none', 'gzip', body(gz, { 'content-encoding': 'br' }), SourceLieError, /br: /],
+    ['foo on top', 'none', body(gz, { 'content-encoding': 'foo' }), SourceLieError, /no Content-Encoding/],
     [
-      'br on top of gzip',
-      'gzip',
-      body(gz, { 'content-encoding': 'br' }),
+      'a bomb on top',
+      'none',
+      body(gzipSync(Buffer.alloc(4 * 2 ** 20)), { 'content-encoding': 'gzip' }),
       SourceLieError,
-      /no Content-Encoding/,
+      /more than the \d+ bytes/,
     ],
   ]
 for (const [name, compression, answer, type, expected] of BAD) {
@@ -193,6 +194,20 @@ for (const [name, compression, answer, type, expected] of BAD) {
     })
   })
 }
+
+void test('a Content-Encoding on top, though none was asked for, is taken off', async (t) => {
+  const twice = body(gzipSync(gzipSync(NAR)), { 'content-encoding': 'gzip' })
+  const { stream } = await streamOf(t, 'gzip', twice)
+  for (const from of OFFSETS) {
+    assert.ok((await collect(stream.open(ref, from, calm))).equals(NAR.subarray(from)))
+  }
+})
+
+void test('a part of a file whose encoding is a part too cannot be read', async (t) => {
+  const part = status(206, { 'content-encoding': 'gzip', 'content-range': 'bytes 5-9/10' }, 'xxxxx')
+  const { stream } = await streamOf(t, 'none', part)
+  await assert.rejects(collect(stream.open(ref, 5, calm)), /expected a part of the file, got one of its gzip/)
+})
 
 const BAD_RANGES: readonly [string, Answer, RegExp][] = [
   [

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
+import { brotliCompressSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import { parseCid } from '../../src/dag/cid.ts'
 import { CACHE_INFO_MAX_BYTES, NARINFO_MAX_BYTES } from '../../src/limits.ts'
 import type { HashPart } from '../../src/nix/store-path.ts'
@@ -133,13 +134,19 @@ for (const [name, answer, expected] of FAULTS) {
 const LIES: readonly [string, Answer, RegExp][] = [
   ['HTML', body('<!DOCTYPE html>\n<html><body>Please log in</body></html>\n'), /narinfo/],
   ['an empty body', body(''), /narinfo/],
-  ['an endless body', endless, new RegExp(`more than ${NARINFO_MAX_BYTES} bytes`)],
+  ['an endless body', endless, new RegExp(`more than the ${NARINFO_MAX_BYTES} bytes`)],
   ['a body that is no UTF-8', body(Buffer.from([0xff, 0xfe, 0x0a])), /expected UTF-8/],
   ['a byte order mark', body(`\uFEFF${narInfo()}`), /narinfo/],
+  ['an unknown Content-Encoding', body(narInfo(), { 'content-encoding': 'aes128gcm' }), /got "aes128gcm"/],
   [
-    'Content-Encoding: gzip',
+    'Content-Encoding: gzip, and none',
     body(narInfo(), { 'content-encoding': 'gzip' }),
-    /no Content-Encoding, got "gzip"/,
+    /gzip: incorrect header/,
+  ],
+  [
+    'a gzip bomb as Content-Encoding',
+    body(gzipSync(Buffer.alloc(NARINFO_MAX_BYTES + 1, 'a')), { 'content-encoding': 'gzip' }),
+    new RegExp(`gzip: more than the ${NARINFO_MAX_BYTES} bytes`),
   ],
   [
     'another path',
@@ -161,6 +168,21 @@ for (const [name, answer, expected] of LIES) {
       assert.match(error.message, expected)
       return true
     })
+  })
+}
+
+const PACKED: readonly [string, (text: string) => Buffer][] = [
+  ['identity', (text) => Buffer.from(text)],
+  ['gzip', gzipSync],
+  ['x-gzip', gzipSync],
+  ['br', brotliCompressSync],
+  ['zstd', zstdCompressSync],
+]
+for (const [encoding, pack] of PACKED) {
+  void test(`a narinfo with Content-Encoding ${encoding} is read, though none was asked for`, async (t) => {
+    const answer = body(pack(narInfo()), { 'content-encoding': encoding })
+    const upstream = await upstreamOf(t, { [asked]: answer })
+    assert.equal((await upstream.lookup(HASH, calm))?.info.narSize, 96)
   })
 }
 
@@ -222,8 +244,12 @@ const UNFIT: readonly [string, Answer, RegExp][] = [
   ],
   ['a page of HTML', body('<html>\n<style>a{color: red}</style></html>\n'), /is not used: nix-cache-info/],
   ['nothing in it', body(''), /is not used: nix-cache-info/],
-  ['10 MiB', body(Buffer.alloc(10 * 2 ** 20, 'a')), new RegExp(`more than ${CACHE_INFO_MAX_BYTES} bytes`)],
-  ['no end', endless, new RegExp(`more than ${CACHE_INFO_MAX_BYTES} bytes`)],
+  [
+    '10 MiB',
+    body(Buffer.alloc(10 * 2 ** 20, 'a')),
+    new RegExp(`more than the ${CACHE_INFO_MAX_BYTES} bytes`),
+  ],
+  ['no end', endless, new RegExp(`more than the ${CACHE_INFO_MAX_BYTES} bytes`)],
   ['status 404', status(404), /it has no nix-cache-info/],
 ]
 for (const [name, answer, expected] of UNFIT) {
