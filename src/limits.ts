@@ -98,8 +98,26 @@ export const LOCAL_BLOCKS_BUFFERS_COUNT = 16
 
 // upstream
 
-export const UPSTREAM_NARINFO_DEADLINE_MS = 5_000
-export const UPSTREAM_FIRST_BYTE_DEADLINE_MS = 10_000
+/** A narinfo, by how long the last ones took. The ceiling must fire before RESOLVE_DEADLINE_MS, or nothing is learnt. */
+export const UPSTREAM_NARINFO_FLOOR_MS = 1_000
+export const UPSTREAM_NARINFO_CEILING_MS = 2_500
+/** From asking for a NAR to its first byte; before NAR_FIRST_BYTE_DEADLINE_MS, for the same reason. */
+export const UPSTREAM_FIRST_BYTE_FLOOR_MS = 4_000
+export const UPSTREAM_FIRST_BYTE_CEILING_MS = 8_000
+/** Answers that a deadline is learnt from, which of them counts as a slow one, and how much slower the next may be. */
+export const PATIENCE_SAMPLES_COUNT = 64
+export const PATIENCE_PERCENTILE = 0.95
+export const PATIENCE_FACTOR = 4
+/** Failures in a row after which a host is left alone. */
+export const BREAKER_FAILURES_COUNT = 3
+/** For so long at first, doubled each time. A host that is back is missed for no longer than the ceiling. */
+export const BREAKER_REST_FLOOR_MS = 2_000
+export const BREAKER_REST_CEILING_MS = 30_000
+/** A host may ask for a longer rest than ours, up to this. */
+export const UPSTREAM_RETRY_AFTER_MAX_MS = 60_000
+/** A request that failed quickly is made again, about so much later: a connection that idled too long, one bad backend. */
+export const UPSTREAM_TRIES_COUNT = 2
+export const UPSTREAM_RETRY_MS = 100
 /** The whole of a build log or another small file that is passed on. */
 export const UPSTREAM_FILE_DEADLINE_MS = 60_000
 /** No byte for so long is a dead source (curl's own default for Nix is 300 s). */
@@ -107,7 +125,7 @@ export const UPSTREAM_STALL_MS = 15_000
 export const UPSTREAM_MAX_REDIRECTS = 3
 /** An xz header may ask for 4 GiB; `xz -9` asks for this, which is also the most that our decoder takes. */
 export const XZ_MAX_DICTIONARY_BYTES = 64 * MIB
-/** Streams decoded at once: as many as one upstream has connections. Each may fill a dictionary. */
+/** Streams decoded at once. Each may fill a dictionary. */
 export const XZ_THREADS_MAX_COUNT = 16
 /** Kept for the next stream, with the dictionary of the last one in memory. */
 export const XZ_THREADS_IDLE_COUNT = 2
@@ -125,8 +143,10 @@ export const COMPRESSED_SLACK_BYTES = 1 * MIB
 export const COMPRESSED_MAX_EMPTY_FRAMES = 64
 /** One read of a file of a folder cache. */
 export const UPSTREAM_FILE_READ_BYTES = 256 * KIB
-/** To one upstream, for NARs and for narinfos each. */
-export const UPSTREAM_MAX_CONNECTIONS = 16
+/** To one host, for narinfos; a Nix asks for 25 at once. */
+export const UPSTREAM_SMALL_CONNECTIONS_COUNT = 32
+/** To one host, for NARs: no fewer than TRANSFERS_MAX_COUNT, so that they queue in one place. */
+export const UPSTREAM_BULK_CONNECTIONS_COUNT = 32
 
 // swarm
 

@@ -54,6 +54,7 @@ import { lazyBitswap } from './swarm/lazy-bitswap.ts'
 import { startSwarmNode } from './swarm/node.ts'
 import type { SwarmNode } from './swarm/node.ts'
 import { createFeedPipe } from './upstream/feed-pipe.ts'
+import { createHosts } from './upstream/host.ts'
 import { createUpstream } from './upstream/upstream.ts'
 import type { Upstream } from './upstream/upstream.ts'
 import { createXzThreads } from './upstream/xz-threads.ts'
@@ -147,7 +148,10 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
   }
 
   const xzThreads = createXzThreads()
-  const upstreams = config.upstreams.map((url) => createUpstream({ url, storeDir }, { log, xzThreads }))
+  const hosts = createHosts({ log, clock: () => performance.now(), random: Math.random })
+  const upstreams = config.upstreams.map((url) =>
+    createUpstream({ url, storeDir }, { log, hosts, xzThreads }),
+  )
   let swarmStart: Promise<SwarmNode> | undefined
   /** On first use, or when serving begins: a command that ends needs no node. */
   const swarm = (answer: boolean): Promise<SwarmNode> =>
@@ -238,7 +242,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
       ),
       feeds: published,
       store,
-      openCache: (url) => createUpstream({ url, storeDir }, { log, xzThreads }),
+      openCache: (url) => createUpstream({ url, storeDir }, { log, hosts, xzThreads }),
       feedPlace,
       feedDeps,
       follower,

@@ -63,7 +63,7 @@ export interface NarInfoCandidate {
 export interface NarInfoSource {
   readonly id: SourceId
   readonly cost: Cost
-  /** `undefined` is a miss, a throw is a failure of the source. */
+  /** `undefined` is a miss, a throw is a failure of the source, SourceRestingError one that is known already. */
   lookup(hashPart: HashPart, options: CallOptions): Promise<NarInfoCandidate | undefined>
 }
 
@@ -95,6 +95,16 @@ export class SourceMissError extends Error {
 /** The source did not answer, or stopped answering: network, deadline, 5xx. Ask the next, lower its score. */
 export class SourceFaultError extends Error {
   override readonly name = 'SourceFaultError'
+  readonly source: SourceId
+  constructor(source: SourceId, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.source = source
+  }
+}
+
+/** The source failed too often lately and is not even asked for now. Ask the next; there is nothing new to tell. */
+export class SourceRestingError extends Error {
+  override readonly name = 'SourceRestingError'
   readonly source: SourceId
   constructor(source: SourceId, message: string, options?: ErrorOptions) {
     super(message, options)

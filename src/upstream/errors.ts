@@ -18,3 +18,22 @@ export class UpstreamUnfitError extends Error {
 export class UnsupportedDataError extends Error {
   override readonly name = 'UnsupportedDataError'
 }
+
+/** No answer in time: the cause of a SourceFaultError. */
+export class DeadlineError extends Error {
+  override readonly name = 'DeadlineError'
+}
+
+/** An answer that is neither the file nor a miss: the cause of a SourceFaultError. */
+export class StatusError extends Error {
+  override readonly name = 'StatusError'
+  /** Asked for by the host, capped; 0 when it did not. */
+  readonly retryAfterMs: number
+  /** The host's trouble, not that of the one file. */
+  readonly isOverload: boolean
+  constructor(status: number, restMs: number) {
+    super(`status ${status}`)
+    this.isOverload = status >= 500 || status === 429 || status === 408
+    this.retryAfterMs = status === 429 || status === 503 ? restMs : 0
+  }
+}

@@ -1,8 +1,16 @@
 import type { LookupFunction } from 'node:net'
 import { Agent, request, type Dispatcher } from 'undici'
-import { UPSTREAM_MAX_CONNECTIONS, UPSTREAM_MAX_REDIRECTS } from '../limits.ts'
+import {
+  UPSTREAM_BULK_CONNECTIONS_COUNT,
+  UPSTREAM_MAX_REDIRECTS,
+  UPSTREAM_SMALL_CONNECTIONS_COUNT,
+} from '../limits.ts'
+import { quote } from '../nix/quote.ts'
 import { SourceFaultError, SourceLieError, type SourceId } from '../source.ts'
+import { abortable } from './abortable.ts'
+import { StatusError } from './errors.ts'
 import { checkLiteral, isPrivateHost, publicLookup, redirectTarget, RedirectError } from './redirect.ts'
+import { retryAfterMs } from './retry-after.ts'
 import type { Transport, TransportBody, TransportOptions } from './transport.ts'
 
 /** What Nix, too, takes for "not there": some caches answer 403 for what they do not have (nix-protocol A7). */
@@ -22,7 +30,10 @@ const DUMPED_BYTES = 65_536
 
 /** A binary cache at an http or https URL. `base` ends with a slash. */
 export function createHttpTransport(base: URL, id: SourceId): Transport {
-  const own = { small: createAgent(), bulk: createAgent() }
+  const own = {
+    small: createAgent(UPSTREAM_SMALL_CONNECTIONS_COUNT),
+    bulk: createAgent(UPSTREAM_BULK_CONNECTIONS_COUNT),
+  }
   let guarded: Agent | undefined
   let isPrivate: Promise<boolean> | undefined
 
@@ -31,7 +42,7 @@ export function createHttpTransport(base: URL, id: SourceId): Transport {
     isPrivate ??= isPrivateHost(base)
     if (await abortable(isPrivate, signal)) return own[size]
     checkLiteral(url)
-    guarded ??= createAgent({ lookup: publicLookup() })
+    guarded ??= createAgent(UPSTREAM_BULK_CONNECTIONS_COUNT, { lookup: publicLookup() })
     return guarded
   }
 
@@ -112,11 +123,12 @@ export function createHttpTransport(base: URL, id: SourceId): Transport {
     }
   }
 
-  function unexpected(url: URL, response: Dispatcher.ResponseData): SourceFaultError {
-    const retryAfter = response.headers['retry-after']
-    const later =
-      typeof retryAfter === 'string' ? `, Retry-After ${JSON.stringify(retryAfter.slice(0, 40))}` : ''
-    return new SourceFaultError(id, `${shown(url)}: expected status 200, got ${response.statusCode}${later}`)
+  function unexpected(url: URL, { statusCode, headers }: Dispatcher.ResponseData): SourceFaultError {
+    const header = headers['retry-after']
+    const later = typeof header === 'string' ? `, Retry-After ${quote(header.slice(0, 40))}` : ''
+    return new SourceFaultError(id, `${shown(url)}: expected status 200, got ${statusCode}${later}`, {
+      cause: new StatusError(statusCode, retryAfterMs(header, headers['date'])),
+    })
   }
 
   return {
@@ -136,23 +148,11 @@ async function* chunksOf(body: Dispatcher.ResponseData['body']): AsyncGenerator<
 }
 
 /** HTTP/1.1 alone: a GOAWAY of HTTP/2 can make a cut body look whole (security G10). */
-function createAgent(connect: { lookup?: LookupFunction } = {}): Agent {
-  return new Agent({ connections: UPSTREAM_MAX_CONNECTIONS, pipelining: 1, allowH2: false, connect })
+function createAgent(connections: number, connect: { lookup?: LookupFunction } = {}): Agent {
+  return new Agent({ connections, pipelining: 1, allowH2: false, connect })
 }
 
 /** Without the query: that of a redirect may be a signed permission. */
 function shown(url: URL): string {
   return url.origin + url.pathname
-}
-
-async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const onAbort = (): void => reject(signal.reason as Error)
-  if (signal.aborted) onAbort()
-  signal.addEventListener('abort', onAbort, { once: true })
-  try {
-    return await Promise.race([promise, aborted])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-  }
 }

@@ -11,15 +11,17 @@ import {
 } from '../source.ts'
 import { decompress, maxCompressedBytes } from './decompress.ts'
 import { CompressedDataError } from './errors.ts'
+import type { Host, Visit } from './host.ts'
 import { sourceError } from './source-error.ts'
-import type { Transport } from './transport.ts'
-import { createWatch } from './watch.ts'
+import type { Transport, TransportBody } from './transport.ts'
+import { createWatch, type Watch } from './watch.ts'
 import type { XzThreads } from './xz-threads.ts'
 
 export interface NarStreamConfig {
   id: SourceId
   url: URL
   compression: Compression
+  /** On top of what the host's answers so far suggest. */
   firstByteMs: number
   stallMs: number
 }
@@ -29,25 +31,47 @@ export interface NarStreamConfig {
  * needed; any other is decoded from its start, since nothing else can be done with it.
  */
 export function createNarStream(
-  deps: { transport: Transport; xzThreads: XzThreads },
+  deps: { transport: Transport; host: Host; xzThreads: XzThreads },
   config: NarStreamConfig,
 ): StreamSource {
-  const { transport, xzThreads } = deps
+  const { transport, host, xzThreads } = deps
   const { id, url, compression, firstByteMs, stallMs } = config
+
+  function errorOf(error: unknown, watch: Watch, options: CallOptions): unknown {
+    const reason = watch.reason(error)
+    if (reason instanceof CompressedDataError && !reason.truncated) {
+      return new SourceLieError(id, `${url.href}: ${reason.message}`, { cause: reason })
+    }
+    return options.signal.aborted ? reason : sourceError(id, url, reason)
+  }
+
+  async function ask(visit: Visit, from: number, options: CallOptions): Promise<Asked> {
+    const watch = createWatch(id, url, Math.min(firstByteMs, visit.deadlineMs), options)
+    try {
+      const body = await transport.get(url, { signal: watch.signal, size: 'bulk', from })
+      if (body === undefined)
+        throw new SourceMissError(id, `${url.href}: there is a narinfo, and no such NAR`)
+      return { body, watch }
+    } catch (error) {
+      const reason = errorOf(error, watch, options)
+      watch.stop()
+      throw reason
+    }
+  }
 
   async function* open(nar: NarRef, from: number, options: CallOptions): AsyncGenerator<Uint8Array> {
     const { narSize } = nar
     if (from >= narSize) return
-    const watch = createWatch(id, url, firstByteMs, options)
+    const wanted = compression === 'none' ? from : 0
+    const { value, visit } = await host.visit({ id, size: 'bulk', signal: options.signal }, (one) =>
+      ask(one, wanted, options),
+    )
+    const { body, watch } = value
     const { signal } = watch
     try {
-      const wanted = compression === 'none' ? from : 0
-      const body = await transport.get(url, { signal, size: 'bulk', from: wanted })
-      if (body === undefined)
-        throw new SourceMissError(id, `${url.href}: there is a narinfo, and no such NAR`)
       let position = body.offset
       const maxBytes = narSize - position
-      const chunks = watch.chunks(body.chunks, stallMs)
+      const chunks = watch.chunks(body.chunks, stallMs, () => visit.answered())
       const packed =
         body.encoding === undefined
           ? chunks
@@ -62,15 +86,19 @@ export function createNarStream(
         throw new SourceFaultError(id, `${url.href}: expected ${narSize} bytes of NAR, got ${position}`)
       }
     } catch (error) {
-      const reason = watch.reason(error)
-      if (reason instanceof CompressedDataError && !reason.truncated) {
-        throw new SourceLieError(id, `${url.href}: ${reason.message}`, { cause: reason })
-      }
-      throw options.signal.aborted ? reason : sourceError(id, url, reason)
+      const reason = errorOf(error, watch, options)
+      if (!options.signal.aborted) visit.failed(reason)
+      throw reason
     } finally {
       watch.stop()
+      visit.leave()
     }
   }
 
   return { id, cost: COST.upstream, open }
+}
+
+interface Asked {
+  readonly body: TransportBody
+  readonly watch: Watch
 }

@@ -3,8 +3,8 @@ import {
   CACHE_INFO_MAX_BYTES,
   NARINFO_MAX_BYTES,
   UPSTREAM_FILE_DEADLINE_MS,
-  UPSTREAM_FIRST_BYTE_DEADLINE_MS,
-  UPSTREAM_NARINFO_DEADLINE_MS,
+  UPSTREAM_FIRST_BYTE_CEILING_MS,
+  UPSTREAM_NARINFO_CEILING_MS,
   UPSTREAM_STALL_MS,
 } from '../limits.ts'
 import type { Log } from '../log.ts'
@@ -22,6 +22,7 @@ import {
 import { CompressedDataError, UpstreamUnfitError } from './errors.ts'
 import { decompress } from './decompress.ts'
 import { createFileTransport } from './file-transport.ts'
+import type { Hosts, HostStatus, Visit } from './host.ts'
 import { createHttpTransport } from './http-transport.ts'
 import { createNarStream } from './nar-stream.ts'
 import { fileUrl, narUrl } from './nar-url.ts'
@@ -39,7 +40,7 @@ export interface UpstreamConfig {
 }
 
 interface UpstreamDeadlines {
-  /** The whole of a narinfo or nix-cache-info. */
+  /** The whole of a narinfo or nix-cache-info. All are on top of what the host's answers so far suggest. */
   narInfoMs: number
   /** From asking for a NAR to its first byte. */
   firstByteMs: number
@@ -65,13 +66,20 @@ export interface UpstreamFile {
   readonly contentType?: string
 }
 
+export interface UpstreamStatus extends HostStatus {
+  /** `unfit`: it is no cache for our store. `resting`: its host fails, and is left alone for now. */
+  readonly state: 'ok' | 'resting' | 'unfit'
+  /** Once its nix-cache-info is known. */
+  readonly priority?: number
+}
+
 /** A binary cache that somebody else runs, at a URL or in a folder. */
 export interface Upstream extends NarInfoSource {
   /** Ends with a slash. */
   readonly url: URL
   /**
    * Reads nix-cache-info. While its last answer was unfit, every `lookup` is a miss.
-   * @throws UpstreamUnfitError when it is no cache for our store, SourceFaultError when it did not answer
+   * @throws UpstreamUnfitError when it is no cache for our store, SourceFaultError or SourceRestingError when it did not answer
    */
   cacheInfo(options: CallOptions): Promise<UpstreamInfo>
   /**
@@ -82,22 +90,28 @@ export interface Upstream extends NarInfoSource {
    * @throws RangeError for such a name; SourceLieError for more than `maxBytes`; SourceFaultError
    */
   file(name: string, options: FileOptions): Promise<UpstreamFile | undefined>
+  status(): UpstreamStatus
   /** What there is, for publishing all of it; only of a folder. */
   hashParts?(): AsyncIterable<HashPart>
   close(): Promise<void>
 }
 
+/** The chunks of a body, under more deadlines than the first. */
+type Timed = (body: TransportBody, watch: Watch, visit: Visit) => AsyncIterable<Uint8Array>
+
 /** Behind those that say one; Nix itself counts 0 then, before all others (nix-protocol A2). */
 const DEFAULT_PRIORITY = 100
 
 const DEADLINES: UpstreamDeadlines = {
-  narInfoMs: UPSTREAM_NARINFO_DEADLINE_MS,
-  firstByteMs: UPSTREAM_FIRST_BYTE_DEADLINE_MS,
+  narInfoMs: UPSTREAM_NARINFO_CEILING_MS,
+  firstByteMs: UPSTREAM_FIRST_BYTE_CEILING_MS,
   stallMs: UPSTREAM_STALL_MS,
 }
 
 export interface UpstreamDeps {
   log: Log
+  /** Shared by all upstreams, since some are on one host. */
+  hosts: Hosts
   /** Shared by several upstreams, so that their number bounds all of them; its own without. */
   xzThreads?: XzThreads
 }
@@ -105,12 +119,14 @@ export interface UpstreamDeps {
 /** @throws RangeError when the URL is of no kind we read */
 export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upstream {
   const { storeDir } = config
-  const { log, xzThreads = createXzThreads() } = deps
+  const { log, hosts, xzThreads = createXzThreads() } = deps
   const deadlines = { ...DEADLINES, ...config.deadlines }
   const url = baseUrl(config.url)
   const id: SourceId = `upstream:${url.href.replace(/\/$/, '')}`
   const transport = createTransport(url, id)
-  let unfit = false
+  const host = hosts.of(url)
+  let unfit: string | undefined
+  let priority: number | undefined
 
   /** A whole narinfo or nix-cache-info as text; `undefined` when it is not there. */
   async function text(name: string, maxBytes: number, options: CallOptions): Promise<string | undefined> {
@@ -119,32 +135,36 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
     return found === undefined ? undefined : decode(found.bytes, file)
   }
 
-  /** @param timed the chunks of a body, under more deadlines than the first */
   async function read(
     file: URL,
     maxBytes: number,
-    timed: (body: TransportBody, watch: Watch) => AsyncIterable<Uint8Array>,
+    timed: Timed,
     options: CallOptions,
   ): Promise<UpstreamFile | undefined> {
-    const watch = createWatch(id, file, deadlines.narInfoMs, options)
-    const { signal } = watch
-    try {
-      const body = await transport.get(file, { signal, size: 'small' })
-      if (body === undefined) return undefined
-      const { encoding = 'none', contentType } = body
-      const plain = decompress(encoding, timed(body, watch), { maxBytes, signal, xzThreads })
-      const bytes = Buffer.concat(await Array.fromAsync(plain))
-      return { bytes, ...(contentType === undefined ? {} : { contentType }) }
-    } catch (error) {
-      const reason = watch.reason(error)
-      if (options.signal.aborted) throw reason
-      if (reason instanceof CompressedDataError && !reason.truncated) {
-        throw new SourceLieError(id, `${file.href}: ${reason.message}`, { cause: reason })
+    const { value, visit } = await host.visit({ id, size: 'small', signal: options.signal }, async (ours) => {
+      const watch = createWatch(id, file, Math.min(ours.deadlineMs, deadlines.narInfoMs), options)
+      const { signal } = watch
+      try {
+        const body = await transport.get(file, { signal, size: 'small' })
+        if (body === undefined) return undefined
+        const { encoding = 'none', contentType } = body
+        const plain = decompress(encoding, timed(body, watch, ours), { maxBytes, signal, xzThreads })
+        const bytes = Buffer.concat(await Array.fromAsync(plain))
+        return { bytes, ...(contentType === undefined ? {} : { contentType }) }
+      } catch (error) {
+        const reason = watch.reason(error)
+        if (options.signal.aborted) throw reason
+        if (reason instanceof CompressedDataError && !reason.truncated) {
+          throw new SourceLieError(id, `${file.href}: ${reason.message}`, { cause: reason })
+        }
+        throw sourceError(id, file, reason)
+      } finally {
+        watch.stop()
       }
-      throw sourceError(id, file, reason)
-    } finally {
-      watch.stop()
-    }
+    })
+    visit.answered()
+    visit.leave()
+    return value
   }
 
   function decode(bytes: Uint8Array, file: URL): string {
@@ -173,7 +193,7 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
     const { compression } = info
     const { firstByteMs, stallMs } = deadlines
     const stream = createNarStream(
-      { transport, xzThreads },
+      { transport, host, xzThreads },
       { id, url: narFile, compression, firstByteMs, stallMs },
     )
     const found: NarInfoCandidate = { info, from: id, stream }
@@ -197,31 +217,41 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
     cost: COST.upstream,
     url,
     async lookup(hashPart, options) {
-      if (unfit) return undefined
+      if (unfit !== undefined) return undefined
       const told = await text(`${hashPart}.narinfo`, NARINFO_MAX_BYTES, options)
       return told === undefined ? undefined : candidate(told, hashPart)
     },
     async file(name, { maxBytes, signal }) {
       const file = fileUrl(url, name)
-      if (unfit) return undefined
-      const timed = (body: TransportBody, watch: Watch): AsyncIterable<Uint8Array> => {
+      if (unfit !== undefined) return undefined
+      const timed: Timed = (body, watch, visit) => {
         watch.whole(UPSTREAM_FILE_DEADLINE_MS)
-        return watch.chunks(body.chunks, deadlines.stallMs)
+        return watch.chunks(body.chunks, deadlines.stallMs, () => visit.answered())
       }
       return read(file, maxBytes, timed, { signal })
     },
     async cacheInfo(options) {
       try {
         const info = judge(await text('nix-cache-info', CACHE_INFO_MAX_BYTES, options))
-        unfit = false
+        unfit = undefined
+        priority = info.priority
         return info
       } catch (error) {
         const reason =
           error instanceof SourceLieError || error instanceof CacheInfoError
             ? new UpstreamUnfitError(`${url.href} is not used: ${error.message}`, { cause: error })
             : error
-        if (reason instanceof UpstreamUnfitError) unfit = true
+        if (reason instanceof UpstreamUnfitError) unfit = reason.message
         throw reason
+      }
+    },
+    status() {
+      const { lastError = unfit, restsMs } = host.status()
+      return {
+        state: unfit !== undefined ? 'unfit' : restsMs === undefined ? 'ok' : 'resting',
+        ...(priority === undefined ? {} : { priority }),
+        ...(restsMs === undefined ? {} : { restsMs }),
+        ...(lastError === undefined ? {} : { lastError }),
       }
     },
     close: () => transport.close(),

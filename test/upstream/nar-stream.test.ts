@@ -17,6 +17,7 @@ import { createUpstream } from '../../src/upstream/upstream.ts'
 import { recordingLog } from '../kit/log.ts'
 import { calm, collect } from './bytes.ts'
 import { body, ranged, serveCache, status, type Answer, type CacheServer } from './cache-server.ts'
+import { freshHosts } from './hosts.ts'
 
 const storeDir = '/nix/store'
 const HASH = '1h8dfzby9lsfkb09q7kga2pa2hzg3sv2' as HashPart
@@ -53,7 +54,10 @@ async function streamOf(
     ...more,
   })
   const deadlines = { firstByteMs: 300, stallMs: 300 }
-  const upstream = createUpstream({ url: server.url, storeDir, deadlines }, { log: recordingLog() })
+  const upstream = createUpstream(
+    { url: server.url, storeDir, deadlines },
+    { log: recordingLog(), hosts: freshHosts().hosts },
+  )
   t.after(() => upstream.close())
   const stream = (await upstream.lookup(HASH, calm))?.stream
   assert.ok(stream)

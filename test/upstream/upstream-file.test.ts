@@ -14,6 +14,7 @@ import { recordingLog } from '../kit/log.ts'
 import { tempDir } from '../kit/temp.ts'
 import { skipWithoutVectors, vectorsDir } from '../kit/vectors.ts'
 import { calm, collect } from './bytes.ts'
+import { freshHosts } from './hosts.ts'
 
 const storeDir = '/nix/store'
 const HASH = '1h8dfzby9lsfkb09q7kga2pa2hzg3sv2' as HashPart
@@ -30,7 +31,13 @@ async function folder(t: TestContext): Promise<{ dir: string; upstream: Upstream
   const dir = join(await tempDir(t), 'a cache, in a folder')
   await mkdir(join(dir, 'nar'), { recursive: true })
   await writeFile(join(dir, 'nix-cache-info'), 'StoreDir: /nix/store\nPriority: 7\n')
-  return { dir, upstream: createUpstream({ url: pathToFileURL(dir), storeDir }, { log: recordingLog() }) }
+  return {
+    dir,
+    upstream: createUpstream(
+      { url: pathToFileURL(dir), storeDir },
+      { log: recordingLog(), hosts: freshHosts().hosts },
+    ),
+  }
 }
 
 function narInfo(changes: Record<string, string> = {}): string {
@@ -139,6 +146,9 @@ void test('a link, a folder and a FIFO are no NARs', async (t) => {
 
 void test('a folder that is not there is no cache', async (t) => {
   const dir = join(await tempDir(t), 'nowhere')
-  const upstream = createUpstream({ url: pathToFileURL(dir), storeDir }, { log: recordingLog() })
+  const upstream = createUpstream(
+    { url: pathToFileURL(dir), storeDir },
+    { log: recordingLog(), hosts: freshHosts().hosts },
+  )
   await assert.rejects(upstream.cacheInfo(calm), { name: 'UpstreamUnfitError' })
 })

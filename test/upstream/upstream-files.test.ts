@@ -11,12 +11,16 @@ import { recordingLog } from '../kit/log.ts'
 import { tempDir } from '../kit/temp.ts'
 import { calm } from './bytes.ts'
 import { body, serveCache, status, type Answer } from './cache-server.ts'
+import { freshHosts } from './hosts.ts'
 
 const some = { ...calm, maxBytes: 1_000 }
 
 function upstreamAt(t: TestContext, url: URL): Upstream {
   const deadlines = { narInfoMs: 300, stallMs: 300 }
-  const upstream = createUpstream({ url, storeDir: '/nix/store', deadlines }, { log: recordingLog() })
+  const upstream = createUpstream(
+    { url, storeDir: '/nix/store', deadlines },
+    { log: recordingLog(), hosts: freshHosts().hosts },
+  )
   t.after(() => upstream.close())
   return upstream
 }

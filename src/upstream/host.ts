@@ -1,0 +1,232 @@
+/**
+ * What all upstreams on one host share: how many requests are under way, whether it is asked at all, how long it may
+ * take. Time waited for a slot is ours, and is not held against the host.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  UPSTREAM_BULK_CONNECTIONS_COUNT,
+  UPSTREAM_FIRST_BYTE_CEILING_MS,
+  UPSTREAM_FIRST_BYTE_FLOOR_MS,
+  UPSTREAM_NARINFO_CEILING_MS,
+  UPSTREAM_NARINFO_FLOOR_MS,
+  UPSTREAM_RETRY_MS,
+  UPSTREAM_SMALL_CONNECTIONS_COUNT,
+  UPSTREAM_TRIES_COUNT,
+} from '../limits.ts'
+import type { Log } from '../log.ts'
+import { messageOf } from '../log.ts'
+import { SourceFaultError, SourceRestingError } from '../source.ts'
+import type { CallOptions, SourceId } from '../source.ts'
+import { abortable } from './abortable.ts'
+import { createBreaker, type Attempt } from './breaker.ts'
+import { DeadlineError, StatusError } from './errors.ts'
+import { createPatience } from './patience.ts'
+import { RedirectError } from './redirect.ts'
+import { createSlots } from './slots.ts'
+
+/** `small`: narinfos and the like; `bulk`: NARs. Neither waits behind the other. */
+export type RequestSize = 'small' | 'bulk'
+
+/** A request under way. */
+export interface Visit {
+  /** Of the whole of a small file, of the first byte of a NAR. */
+  readonly deadlineMs: number
+  /** It gave what it has to give, be that a 404. The first verdict counts. */
+  answered(): void
+  /** @returns whether the same may go well at once */
+  failed(error: unknown): boolean
+  /** At the end, whatever the end; without a verdict before there is none. */
+  leave(): void
+}
+
+export interface HostStatus {
+  /** Not asked for so many milliseconds; absent while it is asked. */
+  readonly restsMs?: number
+  /** Of the last request that failed, until one succeeds. */
+  readonly lastError?: string
+}
+
+export interface Host {
+  /**
+   * Asks, when it is our turn, and once more after a failure that was quick.
+   *
+   * @returns what `ask` gave, and the visit, which is still open
+   * @throws SourceRestingError at once while the host is left alone; what `ask` threw
+   */
+  visit<T>(
+    request: { id: SourceId; size: RequestSize } & CallOptions,
+    ask: (visit: Visit) => Promise<T>,
+  ): Promise<{ value: T; visit: Visit }>
+  status(): HostStatus
+}
+
+export interface HostDeps {
+  log: Log
+  /** Monotonic, milliseconds. */
+  clock: () => number
+  /** [0, 1) */
+  random: () => number
+}
+
+/** @param name origin of a URL, or the URL of a folder */
+export function createHost(name: string, deps: HostDeps): Host {
+  const { clock, random, log } = deps
+  let verdict = Promise.withResolvers<void>()
+  const breaker = createBreaker({
+    clock,
+    random,
+    onOpen(reason, restMs) {
+      log.warn(
+        { host: name },
+        `${name} is left alone, first for ${(restMs / 1000).toFixed(1)} s, until it answers: ${reason}`,
+      )
+    },
+    onClose: () => log.info({ host: name }, `${name} answers again`),
+    onVerdict() {
+      verdict.resolve()
+      verdict = Promise.withResolvers()
+    },
+  })
+  const sizes = {
+    small: {
+      slots: createSlots(UPSTREAM_SMALL_CONNECTIONS_COUNT),
+      patience: createPatience({
+        floorMs: UPSTREAM_NARINFO_FLOOR_MS,
+        ceilingMs: UPSTREAM_NARINFO_CEILING_MS,
+      }),
+    },
+    bulk: {
+      slots: createSlots(UPSTREAM_BULK_CONNECTIONS_COUNT),
+      patience: createPatience({
+        floorMs: UPSTREAM_FIRST_BYTE_FLOOR_MS,
+        ceilingMs: UPSTREAM_FIRST_BYTE_CEILING_MS,
+      }),
+    },
+  }
+  // In a folder anything but silence is about one file.
+  const isFolder = name.startsWith('file:')
+
+  const resting = (id: SourceId): SourceRestingError =>
+    new SourceRestingError(id, `${name} is left alone for now: ${breaker.reason ?? 'it failed'}`)
+
+  async function enter({
+    id,
+    size,
+    signal,
+  }: { id: SourceId; size: RequestSize } & CallOptions): Promise<Visit> {
+    const { slots } = sizes[size]
+    // Nobody queues for a host that is not asked.
+    if ((breaker.restsMs ?? 0) > 0 && size === 'small') throw resting(id)
+    await slots.take({ signal })
+    try {
+      for (;;) {
+        // A NAR that was promised: a resting host is better than none.
+        const attempt = breaker.begin(size === 'bulk')
+        if (attempt === 'resting') throw resting(id)
+        if (attempt === 'probed') {
+          await abortable(verdict.promise, signal)
+          continue
+        }
+        return visitOf(attempt, size)
+      }
+    } catch (error) {
+      slots.free()
+      throw error
+    }
+  }
+
+  function visitOf(attempt: Attempt, size: RequestSize): Visit {
+    const { slots, patience } = sizes[size]
+    const begun = clock()
+    let isJudged = false
+    const answered = (): void => {
+      if (isJudged) return
+      isJudged = true
+      patience.took(clock() - begun)
+      attempt.succeeded()
+    }
+    return {
+      deadlineMs: patience.deadlineMs,
+      answered,
+      failed(error) {
+        if (isJudged) return false
+        const failure = judge(error)
+        if (failure === undefined) {
+          answered()
+          return false
+        }
+        isJudged = true
+        if (failure.slow) patience.took(clock() - begun)
+        attempt.failed(failure)
+        return !failure.slow && breaker.restsMs === undefined
+      },
+      leave() {
+        isJudged = true
+        attempt.dropped()
+        slots.free()
+      },
+    }
+  }
+
+  /** What is held against the host; `undefined` for an answer that we cannot use. */
+  function judge(error: unknown): { reason: string; slow: boolean; restMs: number } | undefined {
+    if (!(error instanceof SourceFaultError)) return undefined
+    const { cause } = error
+    const slow = cause instanceof DeadlineError
+    if (isFolder && !slow) return undefined
+    if (cause instanceof RedirectError) return undefined
+    if (cause instanceof StatusError && !cause.isOverload) return undefined
+    const restMs = cause instanceof StatusError ? cause.retryAfterMs : 0
+    return { reason: messageOf(error), slow, restMs }
+  }
+
+  return {
+    async visit(request, ask) {
+      const { signal } = request
+      let before: unknown
+      for (let tries = 1; ; tries++) {
+        const visit = await enter(request).catch((error: unknown) => {
+          // What it was left alone for meanwhile says more than that it is.
+          throw error instanceof SourceRestingError ? (before ?? error) : error
+        })
+        try {
+          return { value: await ask(visit), visit }
+        } catch (error) {
+          // A caller who left says nothing about the host.
+          const again = !signal.aborted && visit.failed(error)
+          visit.leave()
+          if (!again || tries === UPSTREAM_TRIES_COUNT) throw error
+          before = error
+        }
+        await abortable(sleep(UPSTREAM_RETRY_MS * (0.5 + random())), signal)
+      }
+    },
+    status() {
+      const { restsMs, reason } = breaker
+      return {
+        ...(restsMs === undefined ? {} : { restsMs }),
+        ...(reason === undefined ? {} : { lastError: reason }),
+      }
+    },
+  }
+}
+
+/** One for each host, however many upstreams are there. */
+export interface Hosts {
+  of(url: URL): Host
+}
+
+export function createHosts(deps: HostDeps): Hosts {
+  const hosts = new Map<string, Host>()
+  return {
+    of(url) {
+      const name = url.protocol === 'file:' ? url.href : url.origin
+      let host = hosts.get(name)
+      if (host === undefined) {
+        host = createHost(name, deps)
+        hosts.set(name, host)
+      }
+      return host
+    },
+  }
+}
