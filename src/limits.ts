@@ -23,6 +23,8 @@ export const NAR_MAX_NAME_BYTES = 255
 export const NAR_MAX_TARGET_BYTES = 4095
 /** The largest real trees have some 300,000 entries. */
 export const NAR_MAX_ENTRIES_COUNT = 4_000_000
+/** Some 100 bytes an entry: that of the largest real tree still fits. */
+export const LISTING_MAX_BYTES = 32 * MIB
 
 // dag
 

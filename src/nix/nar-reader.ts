@@ -50,7 +50,7 @@ export class NarFormatError extends Error {
 }
 
 /** Told before the children of a directory, and before the contents of a file have been pushed. */
-type NarEntry = {
+export type NarEntry = {
   /** Names from the root of the NAR; empty for the root itself. */
   readonly path: readonly Uint8Array[]
 } & (
