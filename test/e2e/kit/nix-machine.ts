@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { copyFile, mkdir, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { DatabaseSync } from 'node:sqlite'
+import { nixCommand } from '../../kit/nix.ts'
 import type { Stage } from './stage.ts'
 
 /** A machine with a Nix of its own, as far as Nix can tell: another store root, and nothing remembered from before. */
@@ -63,7 +64,7 @@ export async function openNixMachine(stage: Stage, name: string): Promise<NixMac
   stage.keepLog(`nix on ${name}`, () => told.slice(-20_000))
 
   const run = async (program: string, args: readonly string[]): Promise<Outcome & { stdout: string }> => {
-    const child = spawn(program, ['--store', root, ...args], {
+    const child = spawn(...nixCommand(program, ['--store', root, ...args]), {
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
       signal: stage.signal,
@@ -84,9 +85,12 @@ export async function openNixMachine(stage: Stage, name: string): Promise<NixMac
   return {
     root,
     async build(file, attribute, args = []) {
+      // A Nix with another root folder sees the stage, but not the checkout.
+      const copy = join(dir, basename(file))
+      await copyFile(file, copy)
       const sandbox = ['--option', 'sandbox', 'true', '--option', 'sandbox-paths', SANDBOX_PATHS]
       return (
-        await mustRun('nix-build', [file, '-A', attribute, '--no-out-link', ...sandbox, ...args])
+        await mustRun('nix-build', [copy, '-A', attribute, '--no-out-link', ...sandbox, ...args])
       ).trim()
     },
     realise(paths, { url, publicKey }) {
