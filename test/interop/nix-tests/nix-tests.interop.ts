@@ -23,7 +23,7 @@ describe(`Nix ${VERSION}'s own tests pass when all they read comes through narsw
 })
 
 async function prepare(): Promise<{ tarball: string } | { missing: string }> {
-  const missing = ['nix', 'jq', 'xz'].filter((tool) => versionOf(tool) === undefined)
+  const missing = ['nix', 'curl', 'jq', 'xz'].filter((tool) => versionOf(tool) === undefined)
   if (missing.length > 0) return { missing: `not on PATH: ${missing.join(', ')}` }
   const version = versionOf('nix') ?? ''
   if (!version.endsWith(` ${VERSION}`)) {

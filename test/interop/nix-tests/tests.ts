@@ -22,6 +22,24 @@ const BINARY_CACHE: readonly Patch[] = [
     times: 15,
   },
 
+  // Logs
+  {
+    find: 'nix log --store file://$cacheDir $outPath 2>&1',
+    replace: 'nix log --store "$cacheUrl" $outPath 2>&1',
+  },
+  {
+    find: 'nix log --store file://$cacheDir $outPath | grep FOO',
+    replace: `nix log --store "$cacheUrl" $outPath 2>&1 | grep 'is not available'`,
+    expectation:
+      'To find the log of an output path Nix needs its Deriver, which no signature covers and we do not pass on (docs/adr/008). The next patch asks for the same log by its derivation.',
+  },
+  {
+    find: 'nix log --substituters file://$cacheDir $outPath | grep FOO',
+    replace: 'nix log --substituters "$cacheUrl" $(nix-store -qd $outPath) | grep FOO',
+    expectation: 'By its derivation, for that reason.',
+  },
+  { find: 'copy-log --from file://$cacheDir', replace: 'copy-log --from "$cacheUrl"' },
+
   {
     find: '-qas \\* | grep -- "---"',
     replace: '-qas \\* | grep -- "--S"',
@@ -99,6 +117,27 @@ rm -v $(grep -l "StorePath:.*dependencies-input-2"`,
   { find: 'rm -rfv "$cacheDir/nar"\n', replace: 'rm -rfv "$cacheDir/nar"\nnarswarm forget-nars\n' },
   { find: 'nix store cat --store file://$cacheDir', replace: 'nix store cat --store "$cacheUrl"' },
 
+  // A listing: ours is made from the NAR
+  {
+    find: 'nix copy --to file://$cacheDir?write-nar-listing=1 $outPath\n',
+    replace:
+      'nix copy --to "file://$cacheDir?write-nar-listing=1&secret-key=$publishKey" $outPath\nnarswarm forget-all\n',
+  },
+  {
+    find: '<(jq -S < $cacheDir/$(basename $outPath | cut -c1-32).ls)',
+    replace: '<(curl -fsS "$cacheUrl/$(basename $outPath | cut -c1-32).ls" | jq -S)',
+  },
+
+  // Debug information, which is given of paths whose narinfo was
+  {
+    find: 'nix copy --to "file://$cacheDir?index-debug-info=1&compression=none" $outPath\n',
+    replace: `nix copy --to "file://$cacheDir?index-debug-info=1&compression=none&secret-key=$publishKey" $outPath
+narswarm forget-all
+nix path-info --store "$cacheUrl" $outPath
+`,
+  },
+  { find: '<(cat $cacheDir/debuginfo/', replace: '<(curl -fsS "$cacheUrl"/debuginfo/' },
+
   // A reference that is missing
   {
     find: 'nix copy --to "file://$cacheDir" $outPath\n',
@@ -170,6 +209,8 @@ const FETCH_CLOSURE: readonly Patch[] = [
     find: 'nix copy --to file://$cacheDir $nonCaPath\n',
     replace: `nix copy --to ${PUBLISHED_TO} $nonCaPath\nnarswarm forget-all\n`,
   },
+  // The read after it finds the path in the store, here as in the original. Fetched through us it would lack its CA line
+  // (docs/adr/008), and fetchClosure would refuse it.
   {
     find: 'nix copy --to file://$cacheDir $caPath\n',
     replace: `nix copy --to ${PUBLISHED_TO} $caPath\nnarswarm forget-all\n`,

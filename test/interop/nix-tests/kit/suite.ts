@@ -35,8 +35,6 @@ narswarm() {
 
 interface TestRun {
   readonly ok: boolean
-  /** The end of what the script wrote, with each command. */
-  readonly output: string
   /** Bytes of NARs that came through narswarm. */
   readonly bytes: number
 }
@@ -78,7 +76,9 @@ export async function runNixTest(stage: Stage, tarball: string, test: NixTest): 
   await writeFile(join(tests, 'narswarm.sh'), `${variables.join('\n')}\n${FUNCTIONS}`)
   const script = join(tests, `${test.name}.sh`)
   const ours = { find: 'source common.sh\n', replace: 'source common.sh\nsource narswarm.sh\n' }
-  await writeFile(script, applyPatches(await readFile(script, 'utf8'), [ours, ...test.patches]))
+  const patched = applyPatches(await readFile(script, 'utf8'), [ours, ...test.patches])
+  checkReads(patched)
+  await writeFile(script, patched)
 
   let output = ''
   stage.keepLog(`${test.name}.sh`, () => output)
@@ -98,7 +98,18 @@ export async function runNixTest(stage: Stage, tarball: string, test: NixTest): 
   const ok = (await run('init.sh')) && (await run(`${test.name}.sh`))
   let bytes = 0
   for (const front of fronts) bytes += await front.bytes()
-  return { ok, output, bytes }
+  return { ok, bytes }
+}
+
+/** What may name the folder of a cache: writing, what only a folder can (list all), and the definition of a variable. */
+const WRITES =
+  /--to "?(?:file:|\$cacheURI|\$BINARY_CACHE)|nix store sign |nix-instantiate --store |nix store verify .*--all |^\w+=/
+const FOLDER = /file:\/\/|\$cacheURI|\$BINARY_CACHE/
+
+/** @throws Error for a line that reads past narswarm */
+function checkReads(script: string): void {
+  const past = script.split('\n').filter((line) => FOLDER.test(line) && !WRITES.test(line))
+  if (past.length > 0) throw new Error(`expected all reads to come through narswarm, got ${past.join('; ')}`)
 }
 
 /** What Nix's `configure` does with a file. */
