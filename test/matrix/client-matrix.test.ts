@@ -11,6 +11,7 @@ import { createCacheApp } from '../../src/http/cache-app.ts'
 import { formatNarInfo } from '../../src/nix/narinfo.ts'
 import type { NarInfoSource } from '../../src/source.ts'
 import { createGatewaySource } from '../../src/swarm/gateway-source.ts'
+import { createHosts } from '../../src/upstream/host.ts'
 import { createUpstream } from '../../src/upstream/upstream.ts'
 import type { Upstream } from '../../src/upstream/upstream.ts'
 import { createXzThreads } from '../../src/upstream/xz-threads.ts'
@@ -92,7 +93,12 @@ async function narswarm(
 }
 
 async function upstreamAt(url: URL): Promise<Upstream> {
-  const upstream = createUpstream({ url, storeDir: STORE_DIR, deadlines: DEADLINES }, { log, xzThreads })
+  // Of its own: a breaker that one row opens is not the next one's.
+  const hosts = createHosts({ log, clock: () => performance.now(), random: Math.random })
+  const upstream = createUpstream(
+    { url, storeDir: STORE_DIR, deadlines: DEADLINES },
+    { log, hosts, xzThreads },
+  )
   // As at start; what it finds is used by the look-ups.
   await upstream.cacheInfo({ signal: AbortSignal.timeout(10_000) }).catch(() => {})
   return upstream
