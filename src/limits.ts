@@ -236,6 +236,8 @@ export const WAY_MAX_ROUNDS_COUNT = 8
 export const ORPHAN_GRACE_MS = 5_000
 /** Whole NARs moving at once; more wait their turn (P6: each holds a window of leaves). */
 export const TRANSFERS_MAX_COUNT = 32
+/** A NAR is read and hashed for its listing: 20 GB from a fast disk. No Nix waits for one. */
+export const LISTING_DEADLINE_MS = 60_000
 /** Bytes must be in hand by then, or the answer to Nix is 404 and its next substituter's turn. */
 export const NAR_FIRST_BYTE_DEADLINE_MS = 10_000
 /** Nix keeps a narinfo it was given for 30 days, and may ask for its NAR all that time; a day for RESOLVED_MAX_AGE_MS. */
@@ -250,6 +252,16 @@ export const PUBLISH_BATCH_COUNT = 256
 
 // http
 
+/** The build log of a chromium has some 30 MB; it is held in memory until it is sent. */
+export const LOG_MAX_BYTES = 64 * MIB
+/** That of an upstream, for a path whose NAR is not here: parsed at a stretch, in a tenth of a second. */
+export const PASSED_LISTING_MAX_BYTES = 8 * MIB
+/** A realisation has some 300 bytes, and as many for each it depends on. */
+export const REALISATION_MAX_BYTES = 256 * KIB
+/** Two short strings. */
+export const DEBUG_INFO_MAX_BYTES = 4 * KIB
+/** All upstreams in turn, for what a person or a tool waits for; a build waits no longer than for a narinfo. */
+export const PASSED_FILE_DEADLINE_MS = 30_000
 /** Node's own defaults are 60 s, 300 s and no bound on connections [security 5]. */
 export const HTTP_HEADERS_TIMEOUT_MS = 10_000
 export const HTTP_REQUEST_TIMEOUT_MS = 15_000

@@ -43,6 +43,7 @@ import { StoreUnavailableError } from './store/errors.ts'
 import { openLocalStore } from './store/local-store.ts'
 import type { LocalStore } from './store/local-store.ts'
 import { storeNarInfos } from './store/narinfo-source.ts'
+import { createNarLister } from './substitute/list-nar.ts'
 import { createNarInfoTable } from './substitute/narinfo-table.ts'
 import { createPolicy } from './substitute/policy.ts'
 import type { VerifiedNarInfo } from './substitute/policy.ts'
@@ -261,6 +262,8 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
       {
         resolver,
         transfers,
+        lister: createNarLister(transfers),
+        upstreams,
         formatAnswer,
         status: () => operations.status({ signal: timers.signal }),
         notReady: () => undefined,

@@ -42,6 +42,19 @@ export function refusal(status: number, phrase: string, headers: Headers = {}): 
   }
 }
 
+/** A file that nobody signed: kept by no cache, as there is nothing to judge an old one by. */
+export function passedOn(contentType: string, body: string | Uint8Array): Answer {
+  return {
+    status: 200,
+    headers: {
+      'Content-Type': contentType,
+      'X-Content-Type-Options': 'nosniff',
+      'Cache-Control': 'no-store',
+    },
+    body,
+  }
+}
+
 export function notFound(): TextAnswer {
   return refusal(404, 'not found')
 }

@@ -3,17 +3,22 @@ import { Hono } from 'hono'
 import type { Context } from 'hono'
 import type { Log } from '../log.ts'
 import type { ByteRange, ReadOptions } from '../source.ts'
+import type { NarLister } from '../substitute/list-nar.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import type { Resolver } from '../substitute/resolve.ts'
 import type { Transfers } from '../substitute/transfers.ts'
 import { notFound, refusal } from './answer.ts'
 import type { Answer } from './answer.ts'
 import { addCacheRoutes } from './cache-routes.ts'
-import type { CacheConfig } from './cache-routes.ts'
+import type { CacheConfig, CacheContent } from './cache-routes.ts'
 import { cacheFailure } from './errors.ts'
 import { answerNow, failureHandler } from './failures.ts'
+import { createListings } from './listings.ts'
 import { pageAnswer } from './page.ts'
 import type { PageData } from './page.ts'
+import { createPassedFiles } from './passed-files.ts'
+import type { FileSource } from './passed-files.ts'
+import { addPassedRoutes } from './passed-routes.ts'
 import { requestGuard } from './request-guard.ts'
 import { requestSignal, respond } from './respond.ts'
 import type { HttpEnv } from './respond.ts'
@@ -21,6 +26,9 @@ import type { HttpEnv } from './respond.ts'
 export interface CacheAppDeps {
   readonly resolver: Pick<Resolver, 'byHashPart' | 'byNarHash'>
   readonly transfers: Pick<Transfers, 'open'>
+  readonly lister: NarLister
+  /** For what is passed on from them as it is. */
+  readonly upstreams: readonly FileSource[]
   /** The narinfo as it is sent. */
   formatAnswer(info: VerifiedNarInfo): string
   /** The document of `status --json`. */
@@ -65,12 +73,16 @@ export function createCacheApp(deps: CacheAppDeps, config: CacheAppConfig): Hono
     }),
   )
 
-  const content = {
-    async narInfo(...[hashPart, options]: Parameters<Resolver['byHashPart']>) {
+  const files = createPassedFiles(deps.upstreams, { log })
+  addPassedRoutes(app, { files, resolver, log })
+
+  const content: CacheContent = {
+    listing: createListings({ ...deps, files }),
+    async narInfo(hashPart, options) {
       const info = await resolver.byHashPart(hashPart, options)
       return info === undefined ? undefined : deps.formatAnswer(info)
     },
-    async nar(...[narHash, options]: Parameters<Resolver['byNarHash']>) {
+    async nar(narHash, options) {
       const info = await resolver.byNarHash(narHash, options)
       if (info === undefined) return undefined
       return {

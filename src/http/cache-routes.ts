@@ -1,4 +1,4 @@
-/** The three routes that make a Nix binary cache, for the cache listener and the peer listener alike. */
+/** The routes that make a Nix binary cache, for the cache listener and the peer listener alike. */
 import type { Hono } from 'hono'
 import type { Log } from '../log.ts'
 import { formatCacheInfo } from '../nix/cache-info.ts'
@@ -19,6 +19,8 @@ export interface CacheContent {
   /** The whole text, ready to be sent. */
   narInfo(hashPart: HashPart, options: CallOptions): Promise<string | undefined>
   nar(narHash: NarHash, options: CallOptions): Promise<ServedNar | undefined>
+  /** Absent where listings are not given. */
+  listing?(hashPart: HashPart, options: CallOptions): Promise<Answer | undefined>
 }
 
 interface ServedNar {
@@ -33,11 +35,11 @@ export interface CacheConfig {
   readonly priority: number
 }
 
-const NARINFO = /^(.{32})\.narinfo$/
+const NARINFO_OR_LISTING = /^(.{32})\.(narinfo|ls)$/
 const NAR = /^(.{52})\.nar$/
 
 /** Nix ignores what follows; it is for caches in between. */
-const DAY = 'public, max-age=86400'
+export const DAY = 'public, max-age=86400'
 const FOR_EVER = 'public, max-age=31536000, immutable, no-transform'
 
 export function addCacheRoutes(
@@ -64,11 +66,20 @@ export function addCacheRoutes(
 
   app.get('/:file', async (c) => {
     const signal = requestSignal(c)
-    const [, hashPart = ''] = NARINFO.exec(c.req.param('file')) ?? []
-    const body = isHashPart(hashPart) ? await content.narInfo(hashPart, { signal }) : undefined
-    const found = { status: 200, headers: { 'Content-Type': 'text/x-nix-narinfo', 'Cache-Control': DAY } }
-    return respond(c, body === undefined ? notFound() : { ...found, body }, { signal, log })
+    const [, hashPart = '', kind] = NARINFO_OR_LISTING.exec(c.req.param('file')) ?? []
+    if (!isHashPart(hashPart)) return respond(c, notFound(), { signal, log })
+    const answer =
+      kind === 'ls'
+        ? await content.listing?.(hashPart, { signal })
+        : narInfoAnswer(await content.narInfo(hashPart, { signal }))
+    return respond(c, answer ?? notFound(), { signal, log })
   })
+}
+
+/** No ETag, so never a 304: Nix takes it for an empty narinfo, and asks for none [nix-protocol A1]. */
+function narInfoAnswer(body: string | undefined): Answer | undefined {
+  if (body === undefined) return undefined
+  return { status: 200, headers: { 'Content-Type': 'text/x-nix-narinfo', 'Cache-Control': DAY }, body }
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import type { MiddlewareHandler } from 'hono'
 import { HTTP_MAX_HEADERS_COUNT, HTTP_MAX_TARGET_BYTES } from '../limits.ts'
-import { refusal } from './answer.ts'
+import { notFound, refusal } from './answer.ts'
 import type { TextAnswer } from './answer.ts'
 import { answerNow } from './failures.ts'
 import { nodeSide } from './respond.ts'
@@ -75,7 +75,8 @@ function checkTarget(target: string): TextAnswer | undefined {
     ILLEGAL_ONCE_DECODED.test(decoded) ||
     DOT_SEGMENT.test(decoded)
   ) {
-    return refusal(400, 'the request target is malformed')
+    // Nothing here has such a name; and of all refusals a 404 is the one that no Nix stops for [nix-protocol A7].
+    return notFound()
   }
   return undefined
 }
@@ -86,7 +87,8 @@ function checkHeaders(head: RequestHead, rules: GuardRules): TextAnswer | undefi
   const hosts = valuesOf('host', head.rawHeaders)
   const [host = ''] = hosts
   if (hosts.length !== 1 || host === '' || !hostAllowed(host, rules.hosts, head.localPort)) {
-    return refusal(421, 'this Host is not served here')
+    // Not 421: to a Nix that was sent here by a name nobody allowed, 403 is a miss, and 421 the end of its run.
+    return refusal(403, 'this Host is not served here')
   }
   const sites = valuesOf('sec-fetch-site', head.rawHeaders)
   const crossSite =

@@ -40,6 +40,10 @@ export function parseStorePathBaseName(text: string): StorePath {
   return text as StorePath
 }
 
+export function isStorePathBaseName(text: string): text is StorePath {
+  return faultOf(text) === undefined
+}
+
 function faultOf(text: string): string | undefined {
   if (!isHashPart(text.slice(0, HASH_PART_CHARS))) return 'does not start with 32 characters of nix32'
   if (text.charAt(HASH_PART_CHARS) !== '-') return "no '-' after the hash part"

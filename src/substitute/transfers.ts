@@ -33,6 +33,12 @@ export interface Transfers {
   open(info: VerifiedNarInfo, range: ByteRange | undefined, options: CallOptions): Promise<Transfer>
   /** Fetches it to the end: for `verify` and for tests of the engine. */
   fetch(info: VerifiedNarInfo, options: CallOptions): Promise<void>
+  /**
+   * The whole NAR out of spool or store, each leaf hashed; undefined when it is not here. Never asks the network.
+   *
+   * @throws BlockUnavailableError, at any byte, when it is not here any more
+   */
+  here(info: VerifiedNarInfo, options: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>
   /** NARs moving now. */
   running(): number
 }
@@ -129,14 +135,22 @@ export function createTransfers(deps: {
     return flight
   }
 
+  /** Its row in the index, made now if the bytes are here. */
+  async function indexed(
+    info: VerifiedNarInfo,
+    { signal }: CallOptions,
+  ): Promise<ReturnType<LeafIndex['nar']>> {
+    if (index.nar(info.narHash) === undefined) await abandonable(adoptOnce(info), signal)
+    return index.nar(info.narHash)
+  }
+
   /** Undefined when it is not here, or its first leaf cannot be read. */
   async function local(
     info: VerifiedNarInfo,
     range: ByteRange,
     options: CallOptions,
   ): Promise<Transfer | undefined> {
-    if (index.nar(info.narHash) === undefined) await abandonable(adoptOnce(info), options.signal)
-    const nar = index.nar(info.narHash)
+    const nar = await indexed(info, options)
     if (nar === undefined) return undefined
     const read = (wanted: ByteRange, inner: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> =>
       readLocalNar(
@@ -205,6 +219,14 @@ export function createTransfers(deps: {
     async fetch(info, options) {
       if ((await local(info, { start: 0, end: info.narSize }, options)) !== undefined) return
       await (await begin(info, options)).whole(options)
+    },
+
+    async here(info, options) {
+      const nar = await indexed(info, options)
+      if (nar === undefined) return undefined
+      const { narHash } = info
+      const { root, narSize } = nar
+      return readLocalNar({ narHash, root, narSize }, { start: 0, end: narSize }, blocks, 'all', options)
     },
 
     running: () => running.size,

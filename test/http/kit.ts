@@ -118,6 +118,13 @@ export function testCache(nar: TestNar, changes: Partial<CacheAppDeps> & { read?
         })
       },
     },
+    lister: {
+      list(info) {
+        asked.push(`list ${info.storePath}`)
+        return Promise.resolve(undefined)
+      },
+    },
+    upstreams: [],
     formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
     status: async () => ({ profile: 'private' }),
     notReady: () => undefined,

@@ -10,6 +10,7 @@ import type { TestContext } from 'node:test'
 import { createCacheApp } from '../../src/http/cache-app.ts'
 import { formatNarInfo } from '../../src/nix/narinfo.ts'
 import type { NarInfoSource } from '../../src/source.ts'
+import { createNarLister } from '../../src/substitute/list-nar.ts'
 import { createGatewaySource } from '../../src/swarm/gateway-source.ts'
 import { createHosts } from '../../src/upstream/host.ts'
 import { createUpstream } from '../../src/upstream/upstream.ts'
@@ -74,6 +75,8 @@ async function narswarm(
     {
       resolver: node.resolver,
       transfers: node.transfers,
+      lister: createNarLister(node.transfers),
+      upstreams,
       formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
       status: async () => ({}),
       notReady: () => undefined,

@@ -112,14 +112,9 @@ describe('listing', () => {
     const root = join(dir, 'root')
     const { stdout } = await run('nix-store', ['--store', root, '--add', tree], { env })
     const path = stdout.trim()
-    await run(
-      'nix',
-      [
-        ...['--extra-experimental-features', 'nix-command', 'copy', '--no-check-sigs', '--from', root],
-        ...['--to', `file://${dir}/cache?write-nar-listing=1&compression=none`, path],
-      ],
-      { env },
-    )
+    const to = `file://${dir}/cache?write-nar-listing=1&compression=none`
+    const experimental = ['--extra-experimental-features', 'nix-command']
+    await run('nix', [...experimental, 'copy', '--no-check-sigs', '--from', root, '--to', to, path], { env })
     const [nar = ''] = await readdir(join(dir, 'cache', 'nar'))
     const [ls = ''] = (await readdir(join(dir, 'cache'))).filter((name) => name.endsWith('.ls'))
     assert.equal(
