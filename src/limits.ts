@@ -242,6 +242,13 @@ export const LISTING_DEADLINE_MS = 60_000
 export const NAR_FIRST_BYTE_DEADLINE_MS = 10_000
 /** Nix keeps a narinfo it was given for 30 days, and may ask for its NAR all that time; a day for RESOLVED_MAX_AGE_MS. */
 export const NARINFO_ANSWERABLE_MS = 31 * 24 * 3600 * 1000
+/** Older rows go so many at a time: some 50 ms, in which nothing else is done. */
+export const NARINFO_PRUNE_COUNT = 5_000
+export const NARINFO_PRUNE_MS = 24 * 3600 * 1000
+/** Between two times, while there are more. */
+export const NARINFO_PRUNE_NEXT_MS = 1_000
+/** Narinfos that the disk would not take, in memory until it does: about 1 kB each. */
+export const NARINFO_UNSAVED_MAX_COUNT = 5_000
 
 // publish
 

@@ -27,7 +27,7 @@ import { messageOf } from './log.ts'
 import type { Log } from './log.ts'
 import { formatPublicKey, trustedKeys } from './nix/key.ts'
 import { formatNarInfo } from './nix/narinfo.ts'
-import { keepFollowing, keepSigning } from './operations/background.ts'
+import { keepFollowing, keepPruning, keepSigning } from './operations/background.ts'
 import { createOperations } from './operations/local-operations.ts'
 import type { StatusDocument } from './operations/status.ts'
 import { createHoldings } from './publish/holdings.ts'
@@ -113,7 +113,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
   const spool = await openSpool({ db, dir: spoolDir, log, clock })
   const index = openLeafIndex(db)
   const blocks = createLocalBlocks({ index, spool, log, ...(store === undefined ? {} : { store }) })
-  const table = createNarInfoTable({ db, clock }, { storeDir })
+  const table = createNarInfoTable({ db, clock, log }, { storeDir })
   const shareKeys = trustedKeys(config.share.keys)
   const policy = createPolicy({
     keys: trustedKeys(config.trust.keys),
@@ -312,6 +312,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
     for (const upstream of upstreams) void checkUpstream(upstream, log, timers.signal)
     void keepFollowing(follower, log, timers.signal)
     void keepSigning(published, log, timers.signal)
+    void keepPruning(table, log, timers.signal)
     serving = {
       cacheUrl: cacheUrl(cacheListener.address),
       ...(peerUrl === undefined ? {} : { peerUrl }),

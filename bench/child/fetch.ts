@@ -55,7 +55,7 @@ const swarm =
 if (peer !== undefined && swarm !== undefined) blockSources.push(swarm.bitswapSource(peer))
 const resolver = createResolver({
   policy: createPolicy({ keys: trustedKeys([parsePublicKey(key)]), threshold: 1, storeDir }),
-  table: createNarInfoTable({ db, clock }, { storeDir }),
+  table: createNarInfoTable({ db, clock, log }, { storeDir }),
   sources: [told],
   log,
 })

@@ -54,7 +54,7 @@ const feed = await openPublisher(place, { clock, log })
 const publisher = createPublisher(
   {
     policy: createPolicy({ keys: shareKeys, threshold: 1, storeDir }),
-    table: createNarInfoTable({ db, clock }, { storeDir }),
+    table: createNarInfoTable({ db, clock, log }, { storeDir }),
     spool: await openSpool({ db, dir: join(dir, 'spool'), log, clock }),
     index: openLeafIndex(db),
     store,

@@ -1,9 +1,16 @@
-/** What a serving narswarm does by itself, until its signal says stop. Neither loop ever throws. */
+/** What a serving narswarm does by itself, until its signal says stop. No loop ever throws. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Follower } from '../feed/follower.ts'
 import type { Publisher as FeedPublisher } from '../feed/publisher.ts'
-import { FEED_HEARTBEAT_MS, FEED_SYNC_MS, FEED_SYNC_RETRY_MS } from '../limits.ts'
+import {
+  FEED_HEARTBEAT_MS,
+  FEED_SYNC_MS,
+  FEED_SYNC_RETRY_MS,
+  NARINFO_PRUNE_MS,
+  NARINFO_PRUNE_NEXT_MS,
+} from '../limits.ts'
 import type { Log } from '../log.ts'
+import type { NarInfoTable } from '../substitute/narinfo-table.ts'
 
 /** Follows the feeds; one that was never reached is tried again sooner. */
 export async function keepFollowing(follower: Follower, log: Log, signal: AbortSignal): Promise<void> {
@@ -23,6 +30,17 @@ export async function keepSigning(
     for (const feed of feeds.values()) await feed.heartbeat({ signal })
     return FEED_HEARTBEAT_MS
   })
+}
+
+/** Forgets narinfos that Nix cannot hold us to any more. */
+export async function keepPruning(
+  table: Pick<NarInfoTable, 'prune'>,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  await repeat(log, signal, 'pruning the narinfos', () =>
+    Promise.resolve(table.prune() ? NARINFO_PRUNE_NEXT_MS : NARINFO_PRUNE_MS),
+  )
 }
 
 async function repeat(

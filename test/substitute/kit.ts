@@ -224,7 +224,7 @@ export async function engine(
   const clock = Date.now
   const index = openLeafIndex(db)
   const blocks = createLocalBlocks({ index, spool, log, ...(store === undefined ? {} : { store }) })
-  const table = createNarInfoTable({ db, clock }, { storeDir: STORE_DIR })
+  const table = createNarInfoTable({ db, clock, log }, { storeDir: STORE_DIR })
   const resolver = createResolver({ policy: testPolicy, table, sources, log })
   const scores = createScores({ clock })
   const badRoots: string[] = []

@@ -40,7 +40,7 @@ async function resolving(t: TestContext, sources: NarInfoSource[]) {
   const log = recordingLog()
   /** As after a restart, with the keys of the configuration. */
   const restart = (policy = testPolicy, now_ = sources, storeDir = STORE_DIR) => {
-    const table = createNarInfoTable({ db, clock: () => now }, { storeDir })
+    const table = createNarInfoTable({ db, clock: () => now, log }, { storeDir })
     return { table, resolver: createResolver({ policy, table, sources: now_, log }) }
   }
   return { ...restart(), restart, log, pass: (ms: number) => (now += ms) }
