@@ -1,6 +1,6 @@
 /** Wiring, and nothing else. Everything is made here and handed in; no other part of the program makes its own parts. */
 import { randomBytes } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
+import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { adminSocketPath } from './cli/connect.ts'
@@ -29,6 +29,7 @@ import { formatPublicKey, trustedKeys } from './nix/key.ts'
 import { formatNarInfo } from './nix/narinfo.ts'
 import { keepFollowing, keepPruning, keepSigning } from './operations/background.ts'
 import { createOperations } from './operations/local-operations.ts'
+import { notReady } from './operations/readiness.ts'
 import type { StatusDocument } from './operations/status.ts'
 import { createHoldings } from './publish/holdings.ts'
 import { createPublisher } from './publish/publish.ts'
@@ -266,7 +267,14 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
         upstreams,
         formatAnswer,
         status: () => operations.status({ signal: timers.signal }),
-        notReady: () => undefined,
+        notReady: () =>
+          notReady({
+            trustedKeys: config.trust.keys.length,
+            threshold: config.trust.threshold,
+            sources: upstreams.length + config.feeds.length + local.length,
+            stateDir,
+            checkWritable: (dir) => accessSync(dir, constants.W_OK),
+          }),
         page: () => ({
           profile: config.profile,
           upstreams: upstreams.map(({ url }) => url.href),

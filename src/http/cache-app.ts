@@ -62,6 +62,7 @@ export function createCacheApp(deps: CacheAppDeps, config: CacheAppConfig): Hono
   for (const path of ['/healthz', '/health']) app.get(path, (c) => send(c, plain('ok')))
   app.get('/readyz', (c) => {
     const reason = deps.notReady()
+    // The one 5xx of this listener: who asks here wants a status, and Nix does not ask.
     return send(c, reason === undefined ? plain('ready') : refusal(503, reason))
   })
   app.get('/version', (c) => send(c, plain(`narswarm ${config.version}`)))

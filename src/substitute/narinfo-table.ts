@@ -105,7 +105,7 @@ export function createNarInfoTable(
       unsaved.set(hashPartOf(info.storePath), info)
       attempt(() => {
         // The new one first; what is older is from when the disk was full.
-        for (const [hashPart, one] of [...unsaved.entries()]) {
+        for (const [hashPart, one] of unsaved.entries()) {
           save(one)
           unsaved.delete(hashPart)
         }
