@@ -64,6 +64,11 @@ test('what it does not hold is a 404, and nothing is listed', async () => {
     '/feed/',
     '/api/v1/status',
     '/metrics',
+    `/${HASH_PART}.ls`,
+    `/log/${HASH_PART}-x.drv`,
+    `/realisations/sha256:${'0'.repeat(64)}!out.doi`,
+    `/build-trace-v2/${HASH_PART}-x.drv/out.doi`,
+    `/debuginfo/${'4f'.repeat(20)}.debug`,
   ]) {
     assert.equal((await app.request(ORIGIN + path)).status, 404, path)
   }
