@@ -17,7 +17,7 @@ export interface FileSource {
   ): Promise<{ readonly bytes: Uint8Array } | undefined>
 }
 
-export interface PassedFileRules {
+interface PassedFileRules {
   readonly maxBytes: number
   /** Of all upstreams together. */
   readonly deadlineMs: number
