@@ -11,7 +11,7 @@ import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { hashPartOf } from '../nix/store-path.ts'
 import type { HashPart } from '../nix/store-path.ts'
-import { COST } from '../source.ts'
+import { COST, SourceRestingError } from '../source.ts'
 import type { CallOptions, NarInfoCandidate, NarInfoSource } from '../source.ts'
 import { abandonable } from './abandonable.ts'
 import type { NarInfoTable } from './narinfo-table.ts'
@@ -67,7 +67,8 @@ export function createResolver(deps: {
       const candidate = await source.lookup(hashPart, { signal })
       return candidate === undefined ? undefined : believe(candidate, hashPart)
     } catch (error) {
-      if (signal.aborted) return undefined
+      // That it is left alone was told when it began to be.
+      if (signal.aborted || error instanceof SourceRestingError) return undefined
       const reason = messageOf(error)
       log.warn({ source: source.id, hashPart }, `narinfo not had from ${source.id}: ${reason}`)
       return undefined
@@ -75,17 +76,17 @@ export function createResolver(deps: {
   }
 
   /** First to answer wins; the others go on until the deadline, for the sake of their offers. */
-  async function askRemote(hashPart: HashPart): Promise<VerifiedNarInfo | undefined> {
-    const signal = AbortSignal.timeout(RESOLVE_DEADLINE_MS)
+  async function askRemote(hashPart: HashPart, deadline: Deadline): Promise<VerifiedNarInfo | undefined> {
+    const { promise: first, resolve } = Promise.withResolvers<VerifiedNarInfo | undefined>()
     const answers = remote.map(async (source) => {
-      const info = await ask(source, hashPart, signal)
-      if (info === undefined) throw new Error('miss')
-      return info
+      const info = await ask(source, hashPart, deadline.signal)
+      if (info !== undefined) resolve(info)
     })
-    const late = new Promise<undefined>((resolve) => {
-      signal.addEventListener('abort', () => resolve(undefined), { once: true })
+    void Promise.all(answers).finally(() => {
+      deadline.clear()
+      resolve(undefined)
     })
-    return Promise.race([Promise.any(answers).catch(() => undefined), late])
+    return Promise.race([first, deadline.passed])
   }
 
   function fromTable(hashPart: HashPart): VerifiedNarInfo | undefined {
@@ -100,14 +101,14 @@ export function createResolver(deps: {
   }
 
   async function lookup(hashPart: HashPart): Promise<VerifiedNarInfo | undefined> {
-    const known = fromTable(hashPart)
-    const signal = AbortSignal.timeout(RESOLVE_DEADLINE_MS)
-    let found = known
+    const deadline = createDeadline()
+    let found = fromTable(hashPart)
     for (const source of local) {
-      const info = await ask(source, hashPart, signal)
+      const info = await ask(source, hashPart, deadline.signal)
       found ??= info
     }
-    found ??= await askRemote(hashPart)
+    if (found === undefined) found = await askRemote(hashPart, deadline)
+    else deadline.clear()
     // Also one that is there: from now on it was given today.
     if (found !== undefined) table.put(found)
     return found
@@ -152,10 +153,30 @@ export function createResolver(deps: {
     },
 
     async askAll(info) {
-      const signal = AbortSignal.timeout(RESOLVE_DEADLINE_MS)
+      const deadline = createDeadline()
       const hashPart = hashPartOf(info.storePath)
-      await Promise.all(deps.sources.map((source) => ask(source, hashPart, signal)))
+      const answers = Promise.all(deps.sources.map((source) => ask(source, hashPart, deadline.signal)))
+      await Promise.race([answers, deadline.passed])
+      deadline.clear()
       return offers.get(info.narHash)
     },
   }
+}
+
+interface Deadline {
+  readonly signal: AbortSignal
+  readonly passed: Promise<undefined>
+  clear(): void
+}
+
+/** One that can be taken back: thousands of misses a second shall not leave thousands of timers behind for seconds. */
+function createDeadline(): Deadline {
+  const abort = new AbortController()
+  const { promise: passed, resolve } = Promise.withResolvers<undefined>()
+  const timer = setTimeout(() => {
+    abort.abort(new Error(`no answer within ${RESOLVE_DEADLINE_MS} ms`))
+    resolve(undefined)
+  }, RESOLVE_DEADLINE_MS)
+  timer.unref()
+  return { signal: abort.signal, passed, clear: () => clearTimeout(timer) }
 }

@@ -4,7 +4,7 @@
  */
 import { BREAKER_FAILURES_COUNT, BREAKER_REST_CEILING_MS, BREAKER_REST_FLOOR_MS } from '../limits.ts'
 
-export interface Failure {
+interface Failure {
   readonly reason: string
   /** The host asked for so long a rest. */
   readonly restMs?: number

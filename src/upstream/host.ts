@@ -23,9 +23,7 @@ import { DeadlineError, StatusError } from './errors.ts'
 import { createPatience } from './patience.ts'
 import { RedirectError } from './redirect.ts'
 import { createSlots } from './slots.ts'
-
-/** `small`: narinfos and the like; `bulk`: NARs. Neither waits behind the other. */
-export type RequestSize = 'small' | 'bulk'
+import type { RequestSize } from './transport.ts'
 
 /** A request under way. */
 export interface Visit {
@@ -69,13 +67,15 @@ export interface HostDeps {
 }
 
 /** @param name origin of a URL, or the URL of a folder */
-export function createHost(name: string, deps: HostDeps): Host {
+function createHost(name: string, deps: HostDeps): Host {
   const { clock, random, log } = deps
   let verdict = Promise.withResolvers<void>()
+  const restings = new Map<SourceId, SourceRestingError>()
   const breaker = createBreaker({
     clock,
     random,
     onOpen(reason, restMs) {
+      restings.clear()
       log.warn(
         { host: name },
         `${name} is left alone, first for ${(restMs / 1000).toFixed(1)} s, until it answers: ${reason}`,
@@ -83,6 +83,7 @@ export function createHost(name: string, deps: HostDeps): Host {
     },
     onClose: () => log.info({ host: name }, `${name} answers again`),
     onVerdict() {
+      restings.clear()
       verdict.resolve()
       verdict = Promise.withResolvers()
     },
@@ -106,8 +107,15 @@ export function createHost(name: string, deps: HostDeps): Host {
   // In a folder anything but silence is about one file.
   const isFolder = name.startsWith('file:')
 
-  const resting = (id: SourceId): SourceRestingError =>
-    new SourceRestingError(id, `${name} is left alone for now: ${breaker.reason ?? 'it failed'}`)
+  /** Made once and thrown often: most of what a miss costs then would be stack traces. */
+  function resting(id: SourceId): SourceRestingError {
+    let error = restings.get(id)
+    if (error === undefined) {
+      error = new SourceRestingError(id, `${name} is left alone for now: ${breaker.reason ?? 'it failed'}`)
+      restings.set(id, error)
+    }
+    return error
+  }
 
   async function enter({
     id,

@@ -2,9 +2,11 @@ import type { Compression } from '../nix/narinfo.ts'
 import type { CallOptions } from '../source.ts'
 import type { HashPart } from '../nix/store-path.ts'
 
+/** `bulk` for NARs: they have connections of their own, so that no narinfo queues up behind them. */
+export type RequestSize = 'small' | 'bulk'
+
 export interface TransportOptions extends CallOptions {
-  /** `bulk` for NARs: they have connections of their own, so that no narinfo queues up behind them. */
-  size: 'small' | 'bulk'
+  size: RequestSize
   /** First byte wanted; what comes may start earlier. */
   from?: number
 }

@@ -4,7 +4,7 @@ import type { TestContext } from 'node:test'
 import { RESOLVE_DEADLINE_MS } from '../../src/limits.ts'
 import { trustedKeys } from '../../src/nix/key.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
-import { COST } from '../../src/source.ts'
+import { COST, SourceRestingError } from '../../src/source.ts'
 import type { NarInfoSource } from '../../src/source.ts'
 import { createNarInfoTable } from '../../src/substitute/narinfo-table.ts'
 import { createPolicy } from '../../src/substitute/policy.ts'
@@ -90,6 +90,52 @@ describe('resolve: which candidate', () => {
   it('is a miss without any source', async (t) => {
     const { resolver } = await resolving(t, [])
     assert.equal(await resolver.byHashPart(hashPart, options), undefined)
+  })
+})
+
+describe('resolve: with sources that do not answer', () => {
+  const resting = (id: string) =>
+    tells(id, COST.upstream, () => Promise.reject(new SourceRestingError(id, 'left alone')))
+
+  it('gives the good answer while another source is still silent', async (t) => {
+    let heard: AbortSignal | undefined
+    const silent = tells('silent', COST.upstream, (signal) => silence((heard = signal)))
+    const { resolver } = await resolving(t, [silent, tells('good', COST.upstream, async () => ({ info }))])
+    assert.equal((await resolver.byHashPart(hashPart, options))?.narHash, info.narHash)
+    assert.equal(heard?.aborted, false)
+  })
+  it('is a miss as soon as the last source has given up, without a word about those left alone', async (t) => {
+    const empty = tells('empty', COST.upstream, async () => undefined)
+    const { resolver, log } = await resolving(t, [resting('a'), empty, resting('b')])
+    assert.equal(await resolver.byHashPart(hashPart, options), undefined)
+    assert.deepEqual(log.lines, [])
+  })
+  it('does not remember the miss: who was left alone is asked the next time', async (t) => {
+    let down = true
+    const back = tells('back', COST.upstream, async () => {
+      if (down) throw new SourceRestingError('back', 'left alone')
+      return { info }
+    })
+    const { resolver } = await resolving(t, [back])
+    assert.equal(await resolver.byHashPart(hashPart, options), undefined)
+    down = false
+    assert.ok(await resolver.byHashPart(hashPart, options))
+  })
+  it('asks each source once for 256 who ask together for what nobody has', async (t) => {
+    const empty = tells('empty', COST.upstream, async () => undefined)
+    const { resolver } = await resolving(t, [empty, resting('a')])
+    await Promise.all(Array.from({ length: 256 }, () => resolver.byHashPart(hashPart, options)))
+    assert.equal(empty.asked, 1)
+  })
+  it('offers what the others have when one is asked in vain', async (t) => {
+    const deaf = tells('deaf', COST.upstream, () => new Promise(() => {}))
+    const good = tells('good', COST.upstream, { info, stream: stream('good', bytes) })
+    const { resolver } = await resolving(t, [deaf, good])
+    const found = await resolver.byHashPart(hashPart, options)
+    assert.ok(found)
+    const alive = setInterval(() => {}, 1_000)
+    t.after(() => clearInterval(alive))
+    assert.equal((await resolver.askAll(found, options)).streams.length, 1)
   })
 })
 
