@@ -1,6 +1,6 @@
 /**
  * `debuginfo/<build id>` of a cache: in which NAR a program's debug symbols are, by a path relative to itself, and where
- * in that NAR (libstore/binary-cache-store.cc, writeDebugInfo). Nobody signs it (docs/adr/012).
+ * in that NAR (libstore/binary-cache-store.cc, writeDebugInfo). Nobody signs it (docs/adr/013).
  */
 import { isNarHash } from './hash.ts'
 import type { NarHash } from './hash.ts'

@@ -231,7 +231,7 @@ test('of a path that nobody trusted signed there is no listing', async () => {
   assert.deepEqual(asked, [`narinfo ${HASH_PART.replace('7', '8')}`])
 })
 
-/** ADR 012. */
+/** ADR 013. */
 const NARS = [`${nar.info.narHash}.nar`, `${nar.info.narHash}.nar.zst`]
 for (const name of NARS) {
   test(`debuginfo that points to ${name.slice(52)} of a NAR given here points to ours`, async () => {
