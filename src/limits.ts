@@ -122,6 +122,10 @@ export const UPSTREAM_TRIES_COUNT = 2
 export const UPSTREAM_RETRY_MS = 100
 /** The whole of a build log or another small file that is passed on. */
 export const UPSTREAM_FILE_DEADLINE_MS = 60_000
+/** How often an upstream's nix-cache-info is read; Nix itself keeps it for a week. */
+export const UPSTREAM_INFO_FRESH_MS = 24 * 3600_000
+/** And while it cannot be had or used: a login page goes away. */
+export const UPSTREAM_INFO_RETRY_MS = 60_000
 /** No byte for so long is a dead source (curl's own default for Nix is 300 s). */
 export const UPSTREAM_STALL_MS = 15_000
 export const UPSTREAM_MAX_REDIRECTS = 3

@@ -23,13 +23,13 @@ import { createPeerApp } from './http/peer-app.ts'
 import { listen } from './http/server.ts'
 import type { ListenAddress, Listener } from './http/server.ts'
 import { CONFIG_MAX_BYTES } from './limits.ts'
-import { messageOf } from './log.ts'
 import type { Log } from './log.ts'
 import { formatPublicKey, trustedKeys } from './nix/key.ts'
 import { formatNarInfo } from './nix/narinfo.ts'
-import { keepFollowing, keepPruning, keepSigning } from './operations/background.ts'
+import { keepChecking, keepFollowing, keepPruning, keepSigning } from './operations/background.ts'
 import { createOperations } from './operations/local-operations.ts'
 import { notReady } from './operations/readiness.ts'
+import { describeUpstream } from './operations/status.ts'
 import type { StatusDocument } from './operations/status.ts'
 import { createHoldings } from './publish/holdings.ts'
 import { createPublisher } from './publish/publish.ts'
@@ -58,7 +58,6 @@ import type { SwarmNode } from './swarm/node.ts'
 import { createFeedPipe } from './upstream/feed-pipe.ts'
 import { createHosts } from './upstream/host.ts'
 import { createUpstream } from './upstream/upstream.ts'
-import type { Upstream } from './upstream/upstream.ts'
 import { createXzThreads } from './upstream/xz-threads.ts'
 
 interface Program {
@@ -220,7 +219,9 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
       : { swarm: { peer_id: serving.swarm.peerId, addrs: serving.swarm.addrs } }),
     trusted_keys: config.trust.keys.map(formatPublicKey),
     share_keys: config.share.keys.map(formatPublicKey),
-    upstreams: upstreams.map(({ url }) => url.href),
+    upstreams: upstreams.map((one) =>
+      describeUpstream(one, config.origins.get('upstreams') ?? 'default', clock()),
+    ),
     peers: blockSources.map(({ id }) => id),
     spool: { nars: spool.totals().count, bytes: spool.totals().bytes },
     transfers: { running: transfers.running() },
@@ -317,7 +318,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
     listeners.push(
       await listen(createAdminApp({ operations, log }), { path: adminSocketPath(config) }, { log }),
     )
-    for (const upstream of upstreams) void checkUpstream(upstream, log, timers.signal)
+    for (const upstream of upstreams) void keepChecking(upstream, log, timers.signal)
     void keepFollowing(follower, log, timers.signal)
     void keepSigning(published, log, timers.signal)
     void keepPruning(table, log, timers.signal)
@@ -344,15 +345,6 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
       db.close()
       lock.release()
     },
-  }
-}
-
-/** Says early what would otherwise show as a miss; a cache that is down now may be up when it is asked. */
-async function checkUpstream(upstream: Upstream, log: Log, signal: AbortSignal): Promise<void> {
-  try {
-    await upstream.cacheInfo({ signal })
-  } catch (error) {
-    if (!signal.aborted) log.warn({ source: upstream.id }, messageOf(error))
   }
 }
 

@@ -71,6 +71,8 @@ export interface NarInfoSource {
 export interface StreamSource {
   readonly id: SourceId
   readonly cost: Cost
+  /** Among those that are alike otherwise lower is first: what a binary cache says of itself. */
+  readonly priority?: number
   open(nar: NarRef, from: number, options: CallOptions): AsyncIterable<Uint8Array>
 }
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { StatusDocument } from '../operations/status.ts'
+import type { StatusDocument, UpstreamReport } from '../operations/status.ts'
 import { createAdminClient } from './admin-client.ts'
 import { adminSocketPath } from './connect.ts'
 import { addConfigOption, addJsonOption } from './context.ts'
@@ -34,7 +34,7 @@ function printStatus(output: Output, it: StatusDocument): void {
       'shares',
       it.profile === 'private' ? ['nothing'] : it.share_keys.map((key) => `what is signed by ${key}`),
     ],
-    ['asks upstreams', it.upstreams],
+    ['asks upstreams', it.upstreams.map(upstreamLine)],
     ['asks peers', it.peers],
     ['spool', [`${count(spool.nars, 'NAR')}, ${formatBytes(spool.bytes)}`]],
     ['transfers', [`${transfers.running} running`]],
@@ -67,4 +67,12 @@ function printStatus(output: Output, it: StatusDocument): void {
   )
   if (it.feeds.published.length + it.feeds.followed.length > 0) output.result('')
   printFeeds(output, it.feeds)
+}
+
+function upstreamLine({ url, from, state, until, last_error: error }: UpstreamReport): string {
+  const reason = error === undefined ? '' : `: ${error}`
+  const shown = `${url} (${from})`
+  if (state === 'unfit') return `${shown}, not used${reason}`
+  if (state === 'resting') return `${shown}, left alone until ${until ?? 'it answers'}${reason}`
+  return error === undefined ? shown : `${shown}, last request failed${reason}`
 }

@@ -1,5 +1,5 @@
 /** What a serving narswarm does by itself, until its signal says stop. No loop ever throws. */
-import { setTimeout as sleep } from 'node:timers/promises'
+import timers from 'node:timers/promises'
 import type { Follower } from '../feed/follower.ts'
 import type { Publisher as FeedPublisher } from '../feed/publisher.ts'
 import {
@@ -8,15 +8,43 @@ import {
   FEED_SYNC_RETRY_MS,
   NARINFO_PRUNE_MS,
   NARINFO_PRUNE_NEXT_MS,
+  UPSTREAM_INFO_FRESH_MS,
+  UPSTREAM_INFO_RETRY_MS,
 } from '../limits.ts'
+import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
+import { SourceRestingError } from '../source.ts'
 import type { NarInfoTable } from '../substitute/narinfo-table.ts'
+import type { Upstream } from '../upstream/upstream.ts'
 
 /** Follows the feeds; one that was never reached is tried again sooner. */
 export async function keepFollowing(follower: Follower, log: Log, signal: AbortSignal): Promise<void> {
   await repeat(log, signal, 'following the feeds', async () => {
     await follower.sync({ signal })
     return follower.status().some(({ state }) => state === 'never-synced') ? FEED_SYNC_RETRY_MS : FEED_SYNC_MS
+  })
+}
+
+/**
+ * Reads what an upstream says of itself: early, since it would otherwise show as misses, and again until it can be used.
+ * A login page of a hotel must not put a cache out for good.
+ */
+export async function keepChecking(upstream: Upstream, log: Log, signal: AbortSignal): Promise<void> {
+  let told: string | undefined
+  await repeat(log, signal, 'asking an upstream what it is', async () => {
+    try {
+      await upstream.cacheInfo({ signal })
+      told = undefined
+      return UPSTREAM_INFO_FRESH_MS
+    } catch (error) {
+      const reason = messageOf(error)
+      // A host that is left alone was told about when that began.
+      if (!signal.aborted && reason !== told && !(error instanceof SourceRestingError)) {
+        told = reason
+        log.warn({ source: upstream.id }, reason)
+      }
+      return UPSTREAM_INFO_RETRY_MS
+    }
   })
 }
 
@@ -56,6 +84,6 @@ async function repeat(
     } catch (error) {
       if (!signal.aborted) log.error({ err: error }, `${what} failed: ${String(error)}`)
     }
-    await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {})
+    await timers.setTimeout(pauseMs, undefined, { signal, ref: false }).catch(() => {})
   }
 }

@@ -2,8 +2,10 @@
  * The document of `narswarm status --json` and `/api/v1/status`. Written out field by field, so that nothing of the
  * configuration can leak into it by being added there. New fields may come; `version` changes when one goes.
  */
+import type { Origin } from '../config/config.ts'
 import type { FeedStatus } from '../feed/follower.ts'
 import type { PublisherStatus } from '../feed/publisher.ts'
+import type { UpstreamStatus } from '../upstream/upstream.ts'
 
 interface SourceStatus {
   readonly id: string
@@ -14,6 +16,20 @@ interface SourceStatus {
   readonly lies: number
   /** Left alone for now. */
   readonly out: boolean
+}
+
+export interface UpstreamReport {
+  readonly url: string
+  /** Where it was named: `nix.conf`, `file` (the configuration), `environment`, `flag` or `default`. */
+  readonly from: string
+  /** `resting`: it failed too often in a row, and is left alone; `unfit`: it is no binary cache for our store. */
+  readonly state: 'ok' | 'resting' | 'unfit'
+  /** Of its nix-cache-info, once that was read. */
+  readonly priority?: number
+  /** Earliest time of the next try, RFC 3339. */
+  readonly until?: string
+  /** Of the last request that failed; absent again after one that did not. */
+  readonly last_error?: string
 }
 
 export interface StatusDocument {
@@ -27,7 +43,7 @@ export interface StatusDocument {
   readonly swarm?: { readonly peer_id: string; readonly addrs: readonly string[] }
   readonly trusted_keys: readonly string[]
   readonly share_keys: readonly string[]
-  readonly upstreams: readonly string[]
+  readonly upstreams: readonly UpstreamReport[]
   readonly peers: readonly string[]
   readonly spool: { readonly nars: number; readonly bytes: number }
   readonly transfers: { readonly running: number }
@@ -112,6 +128,22 @@ export function describeFollowed(feed: FeedStatus): FollowedFeed {
             found_at: time(fork.foundAt),
           },
         }),
+  }
+}
+
+export function describeUpstream(
+  upstream: { url: URL; status(): UpstreamStatus },
+  from: Origin,
+  now: number,
+): UpstreamReport {
+  const { state, priority, restsMs, lastError } = upstream.status()
+  return {
+    url: upstream.url.href,
+    from,
+    state,
+    ...(priority === undefined ? {} : { priority }),
+    ...(restsMs === undefined ? {} : { until: time(now + restsMs) }),
+    ...(lastError === undefined ? {} : { last_error: lastError }),
   }
 }
 

@@ -52,12 +52,15 @@ export function createOffers(deps: { log: Log }): Offers {
             : others.some((one) => one.root.equals(root))
               ? others
               : [...others, { root, from }],
-        streams:
-          stream === undefined || streams.some((one) => one.id === stream.id)
-            ? streams
-            : [...streams, stream],
+        streams: stream === undefined ? streams : withStream(streams, stream),
       })
     },
+  }
+
+  /** The latest of each source: a cache may have packed the NAR anew, under another name. */
+  function withStream(streams: readonly StreamSource[], stream: StreamSource): readonly StreamSource[] {
+    const others = streams.filter((one) => one.id !== stream.id)
+    return [...others, stream].sort((a, b) => (a.priority ?? Infinity) - (b.priority ?? Infinity) || 0)
   }
 
   function rootOf({ info, from }: NarInfoCandidate): CID | undefined {

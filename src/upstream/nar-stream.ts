@@ -24,6 +24,7 @@ export interface NarStreamConfig {
   /** On top of what the host's answers so far suggest. */
   firstByteMs: number
   stallMs: number
+  priority: number
 }
 
 /**
@@ -35,7 +36,7 @@ export function createNarStream(
   config: NarStreamConfig,
 ): StreamSource {
   const { transport, host, xzThreads } = deps
-  const { id, url, compression, firstByteMs, stallMs } = config
+  const { id, url, compression, firstByteMs, stallMs, priority } = config
 
   function errorOf(error: unknown, watch: Watch, options: CallOptions): unknown {
     const reason = watch.reason(error)
@@ -95,7 +96,7 @@ export function createNarStream(
     }
   }
 
-  return { id, cost: COST.upstream, open }
+  return { id, cost: COST.upstream, priority, open }
 }
 
 interface Asked {

@@ -55,11 +55,11 @@ interface UpstreamInfo {
   wantMassQuery: boolean
 }
 
-export interface FileOptions extends CallOptions {
+interface FileOptions extends CallOptions {
   maxBytes: number
 }
 
-export interface UpstreamFile {
+interface UpstreamFile {
   /** Without any Content-Encoding. */
   readonly bytes: Uint8Array
   /** As the upstream said it, unchecked. */
@@ -194,7 +194,7 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
     const { firstByteMs, stallMs } = deadlines
     const stream = createNarStream(
       { transport, host, xzThreads },
-      { id, url: narFile, compression, firstByteMs, stallMs },
+      { id, url: narFile, compression, firstByteMs, stallMs, priority: priority ?? DEFAULT_PRIORITY },
     )
     const found: NarInfoCandidate = { info, from: id, stream }
     const cid = info.cid === undefined ? undefined : cidOf(info.cid, hashPart)

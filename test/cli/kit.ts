@@ -28,7 +28,17 @@ export const STATUS: StatusDocument = {
   swarm: { peer_id: '12D3KooWPeer', addrs: ['/ip4/127.0.0.1/tcp/6279/p2p/12D3KooWPeer'] },
   trusted_keys: ['cache.nixos.org-1'],
   share_keys: ['cache.nixos.org-1'],
-  upstreams: ['https://cache.nixos.org'],
+  upstreams: [
+    { url: 'https://cache.nixos.org/', from: 'nix.conf', state: 'ok', priority: 40 },
+    {
+      url: 'https://down.example/',
+      from: 'nix.conf',
+      state: 'resting',
+      until: '2026-01-02T03:05:05Z',
+      last_error: 'ECONNREFUSED',
+    },
+    { url: 'https://guix.example/', from: 'nix.conf', state: 'unfit', last_error: 'for another store' },
+  ],
   peers: [],
   spool: { nars: 1, bytes: 1_234_567 },
   transfers: { running: 0 },

@@ -72,7 +72,9 @@ listens to peers  http://127.0.0.1:6278
                   /ip4/127.0.0.1/tcp/6279/p2p/12D3KooWPeer
 trusts            cache.nixos.org-1
 shares            what is signed by cache.nixos.org-1
-asks upstreams    https://cache.nixos.org
+asks upstreams    https://cache.nixos.org/ (nix.conf)
+                  https://down.example/ (nix.conf), left alone until 2026-01-02T03:05:05Z: ECONNREFUSED
+                  https://guix.example/ (nix.conf), not used: for another store
 asks peers        none
 spool             1 NAR, 1.2 MiB
 transfers         0 running

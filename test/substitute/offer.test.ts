@@ -35,17 +35,28 @@ describe('offers', () => {
       [cid(2).toString()],
     )
   })
-  it('keep one stream of each source', () => {
+  it('keep the latest stream of each source', () => {
     const offers = createOffers({ log: recordingLog() })
-    const one = stream('a', bytes, undefined, { cost: COST.upstream })
-    offers.add({ info, from: 'a', stream: one })
+    const latest = stream('a', bytes, undefined, { cost: COST.upstream })
     offers.add({ info, from: 'a', stream: stream('a', bytes) })
     offers.add({ info, from: 'b', stream: stream('b', bytes) })
+    offers.add({ info, from: 'a', stream: latest })
     assert.deepEqual(
       offers.get(info.narHash).streams.map(({ id }) => id),
-      ['a', 'b'],
+      ['b', 'a'],
     )
-    assert.equal(offers.get(info.narHash).streams[0], one)
+    assert.equal(offers.get(info.narHash).streams[1], latest)
+  })
+  it('keep streams in the order of what their caches say of themselves', () => {
+    const offers = createOffers({ log: recordingLog() })
+    for (const [id, priority] of [['none'], ['far', 40], ['near', 30], ['also near', 30]] as const) {
+      const one = stream(id, bytes)
+      offers.add({ info, from: id, stream: priority === undefined ? one : { ...one, priority } })
+    }
+    assert.deepEqual(
+      offers.get(info.narHash).streams.map(({ id }) => id),
+      ['near', 'also near', 'far', 'none'],
+    )
   })
   it('take a CID from the narinfo, and leave one that is none of ours', () => {
     const log = recordingLog()
