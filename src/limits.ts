@@ -101,13 +101,15 @@ export const LOCAL_BLOCKS_BUFFERS_COUNT = 16
 // upstream
 
 /** A narinfo, by how long the last ones took. The ceiling must fire before RESOLVE_DEADLINE_MS, or nothing is learnt. */
-export const UPSTREAM_NARINFO_FLOOR_MS = 1_000
+export const UPSTREAM_NARINFO_FLOOR_MS = 1_500
 export const UPSTREAM_NARINFO_CEILING_MS = 2_500
 /** From asking for a NAR to its first byte; before NAR_FIRST_BYTE_DEADLINE_MS, for the same reason. */
 export const UPSTREAM_FIRST_BYTE_FLOOR_MS = 4_000
 export const UPSTREAM_FIRST_BYTE_CEILING_MS = 8_000
 /** Answers that a deadline is learnt from, which of them counts as a slow one, and how much slower the next may be. */
 export const PATIENCE_SAMPLES_COUNT = 64
+/** With fewer the ceiling stands: a quick nix-cache-info says little about the narinfos behind it. */
+export const PATIENCE_MIN_SAMPLES_COUNT = 16
 export const PATIENCE_PERCENTILE = 0.95
 export const PATIENCE_FACTOR = 4
 /** Failures in a row after which a host is left alone. */

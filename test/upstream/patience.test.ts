@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { PATIENCE_SAMPLES_COUNT } from '../../src/limits.ts'
+import { PATIENCE_MIN_SAMPLES_COUNT, PATIENCE_SAMPLES_COUNT } from '../../src/limits.ts'
 import { createPatience, type Patience } from '../../src/upstream/patience.ts'
 
 const range = { floorMs: 1_000, ceilingMs: 2_500 }
@@ -11,12 +11,15 @@ const after = (...samples: number[]): Patience => {
   return patience
 }
 
-void test('before anything is known the deadline is the ceiling', () => {
+const quick = (count: number): number[] => Array.from({ length: count }, () => 20)
+
+void test('before enough is known the deadline is the ceiling', () => {
   assert.equal(after().deadlineMs, 2_500)
+  assert.equal(after(...quick(PATIENCE_MIN_SAMPLES_COUNT - 1)).deadlineMs, 2_500)
 })
 
 void test('a quick host gets the floor', () => {
-  assert.equal(after(20, 30, 40).deadlineMs, 1_000)
+  assert.equal(after(...quick(PATIENCE_MIN_SAMPLES_COUNT)).deadlineMs, 1_000)
 })
 
 void test('a middling host gets four times what its slow answers took', () => {
@@ -24,11 +27,11 @@ void test('a middling host gets four times what its slow answers took', () => {
 })
 
 void test('one slow answer among many changes nothing', () => {
-  assert.equal(after(...Array.from({ length: 60 }, () => 20), 2_000).deadlineMs, 1_000)
+  assert.equal(after(...quick(60), 2_000).deadlineMs, 1_000)
 })
 
 void test('a host that got slow is waited for again after a few that were cut', () => {
-  const patience = after(...Array.from({ length: PATIENCE_SAMPLES_COUNT }, () => 20))
+  const patience = after(...quick(PATIENCE_SAMPLES_COUNT))
   const cuts = []
   while (patience.deadlineMs < 2_000 && cuts.length < PATIENCE_SAMPLES_COUNT) {
     cuts.push(patience.deadlineMs)
@@ -39,8 +42,7 @@ void test('a host that got slow is waited for again after a few that were cut', 
 
 void test('what was long ago is forgotten', () => {
   const slow = Array.from({ length: PATIENCE_SAMPLES_COUNT }, () => 2_500)
-  const quick = Array.from({ length: PATIENCE_SAMPLES_COUNT }, () => 20)
-  assert.equal(after(...slow, ...quick).deadlineMs, 1_000)
+  assert.equal(after(...slow, ...quick(PATIENCE_SAMPLES_COUNT)).deadlineMs, 1_000)
 })
 
 void test('the deadline is never outside of its range, and grows with the samples', () => {
