@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
-import { skipWithoutNix } from '../kit/nix.ts'
+import { nixCommand, skipWithoutNix } from '../kit/nix.ts'
 import { startNarswarm } from './kit/narswarm.ts'
 import { openStage } from './kit/stage.ts'
 
@@ -36,7 +36,8 @@ test(
     const { dir, signal } = stage
     await mkdir(join(dir, 'conf'))
     await writeFile(join(dir, 'conf', 'nix.conf'), CONF)
-    await writeFile(join(dir, 'package.nix'), PACKAGE)
+    const file = join(dir, 'package.nix')
+    await writeFile(file, PACKAGE)
     const env = {
       PATH: process.env['PATH'] ?? '',
       HOME: join(dir, 'home'),
@@ -45,17 +46,17 @@ test(
     }
     const nix = async (...command: [program: string, ...args: string[]]): Promise<string> => {
       const [program, ...args] = command
-      const { stdout } = await run(program, args, { cwd: dir, env, signal })
+      const { stdout } = await run(...nixCommand(program, args), { env, signal })
       return stdout.trim()
     }
     const [built, fresh, cacheDir] = [join(dir, 'built'), join(dir, 'fresh'), join(dir, 'cache')]
-    await nix('nix-store', '--generate-binary-cache-key', 'e2e-1', 'secret', 'public')
+    await nix('nix-store', '--generate-binary-cache-key', 'e2e-1', join(dir, 'secret'), join(dir, 'public'))
     const publicKey = (await readFile(join(dir, 'public'), 'utf8')).trim()
     const secret = ['--option', 'secret-key-files', join(dir, 'secret')]
-    const outPath = await nix('nix-build', '--store', built, 'package.nix', '--no-out-link', ...secret)
-    const drv = await nix('nix-instantiate', '--store', built, 'package.nix')
+    const outPath = await nix('nix-build', '--store', built, file, '--no-out-link', ...secret)
+    const drv = await nix('nix-instantiate', '--store', built, file)
     const to = `file://${cacheDir}?write-nar-listing=1&secret-key=${join(dir, 'secret')}`
-    await nix('nix', 'copy', '--store', built, '--to', to, '--file', 'package.nix')
+    await nix('nix', 'copy', '--store', built, '--to', to, '--file', file)
     await nix('nix', 'store', 'copy-log', '--store', built, '--to', `file://${cacheDir}`, drv)
     assert.equal((await readdir(join(cacheDir, 'realisations'))).length, 1)
 
@@ -75,16 +76,7 @@ test(
     assert.equal((await narswarm.status()).spool.nars, 0)
 
     // Nothing may be built: the output comes by way of its realisation.
-    await nix(
-      'nix-build',
-      '--store',
-      fresh,
-      'package.nix',
-      '--no-out-link',
-      '--max-jobs',
-      '0',
-      ...substituter,
-    )
+    await nix('nix-build', '--store', fresh, file, '--no-out-link', '--max-jobs', '0', ...substituter)
     assert.equal(await readFile(join(fresh, outPath, 'bin/hi'), 'utf8'), 'hi\n')
     assert.equal(await nix('nix', 'log', '--store', fresh, ...substituter, drv), 'building it')
 

@@ -117,11 +117,14 @@ rm -v $(grep -l "StorePath:.*dependencies-input-2"`,
   { find: 'rm -rfv "$cacheDir/nar"\n', replace: 'rm -rfv "$cacheDir/nar"\nnarswarm forget-nars\n' },
   { find: 'nix store cat --store file://$cacheDir', replace: 'nix store cat --store "$cacheUrl"' },
 
-  // A listing: ours is made from the NAR
+  // A listing, made from the NAR: that of the folder is gone
   {
     find: 'nix copy --to file://$cacheDir?write-nar-listing=1 $outPath\n',
-    replace:
-      'nix copy --to "file://$cacheDir?write-nar-listing=1&secret-key=$publishKey" $outPath\nnarswarm forget-all\n',
+    replace: `nix copy --to "file://$cacheDir?write-nar-listing=1&secret-key=$publishKey" $outPath
+narswarm forget-all
+nix copy --from "$cacheUrl" --to $TEST_ROOT/store1 --no-check-sigs $outPath
+rm $cacheDir/*.ls
+`,
   },
   {
     find: '<(jq -S < $cacheDir/$(basename $outPath | cut -c1-32).ls)',
