@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { skipWithoutNix } from '../kit/nix.ts'
 import { PASS, startBadServer } from './kit/bad-server.ts'
 import { openBuilder } from './kit/builder.ts'
+import { createGate } from './kit/gate.ts'
 import { addressesOf, hasFeeds, publishFeed, startNarswarm, startPublisher } from './kit/narswarm.ts'
 import { openNixMachine } from './kit/nix-machine.ts'
 import { openStage } from './kit/stage.ts'
@@ -23,18 +24,9 @@ test(
     const { feed, size } = await publishFeed(publisher, 'e2e.narswarm.invalid/main', top)
     const { peerUrl } = await addressesOf(publisher)
 
-    // Lets so many blocks through, then none until it is opened.
-    let open = (): void => {}
-    const opened = new Promise<void>((resolve) => (open = resolve))
-    let passed = 0
-    let onFull = (): void => {}
-    const full = new Promise<void>((resolve) => (onFull = resolve))
-    const gate = await startBadServer(stage, new URL(peerUrl), async () => {
-      passed += 1
-      if (passed > BLOCKS_BEFORE) {
-        onFull()
-        await opened
-      }
+    const gate = createGate(BLOCKS_BEFORE)
+    const peer = await startBadServer(stage, new URL(peerUrl), async () => {
+      await gate.pass()
       return PASS
     })
 
@@ -43,15 +35,15 @@ test(
       store_root: machine.root,
       trust: { keys: [publicKey] },
       feed: [feed],
-      peers: { urls: [gate.url] },
+      peers: { urls: [peer.url] },
     }
     const consumer = await startNarswarm(stage, 'B', settings)
     const { cache } = await consumer.until(hasFeeds(size))
 
     const installed = machine.realise([top], { url: cache.url, publicKey })
-    await full
+    await gate.full
     await consumer.kill()
-    open()
+    gate.open()
     // On the same port: it is the same Nix, still trying, and it has its narinfo already.
     await consumer.start({ cache: { listen: new URL(cache.url).host } })
 

@@ -10,40 +10,51 @@ export type Deed =
   | { readonly do: 'pass' }
   | { readonly do: 'replace'; readonly body: Uint8Array }
   /** The head and so many bytes of the body, then nothing more; or the connection is cut. */
-  | { readonly do: 'silence' | 'cut'; readonly after: number }
+  | { readonly do: 'silence'; readonly after: number; readonly onSilence?: () => void }
+  | { readonly do: 'cut'; readonly after: number }
   /** Not even a head; or a 404. */
   | { readonly do: 'never' | 'miss' }
 
-/** @param path with its query */
+/**
+ * @param path with its query
+ * @param body empty when there is no such file, which stays a miss unless nothing at all is answered
+ */
 export type Mischief = (path: string, body: Uint8Array) => Deed | Promise<Deed>
 
 export const PASS: Deed = { do: 'pass' }
+const NOTHING = new Uint8Array()
+
+export interface BadServer {
+  readonly url: string
+  /** Paths with their queries. */
+  readonly asked: string[]
+  /** Cuts all connections and takes none any more. */
+  die(): void
+}
 
 /** A web server that passes on what another one, or a folder, has; and does some mischief on the way. No ranges. */
-export async function startBadServer(
-  stage: Stage,
-  original: URL,
-  mischief: Mischief,
-): Promise<{ url: string; asked: string[] }> {
+export async function startBadServer(stage: Stage, original: URL, mischief: Mischief): Promise<BadServer> {
   const base = new URL(original.href.endsWith('/') ? original.href : `${original.href}/`)
   const asked: string[] = []
   const server = createServer((request, response) => {
     const path = (request.url ?? '/').slice(1)
     asked.push(path)
     const answer = async (): Promise<void> => {
-      const found = await read(new URL(path, base), stage.signal)
-      if (found.body === undefined) response.writeHead(found.status).end()
-      else perform(response, found.type, found.body, await mischief(path, found.body))
+      const { status, type, body = NOTHING } = await read(new URL(path, base), stage.signal)
+      const deed = await mischief(path, body)
+      if (status === 200 || deed.do === 'never') perform(response, type, body, deed)
+      else response.writeHead(status).end()
     }
     answer().catch((error: unknown) => response.destroy(error instanceof Error ? error : undefined))
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  stage.onEnd(async () => {
-    server.closeAllConnections()
+  const die = (): void => {
     server.close()
-  })
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked }
+    server.closeAllConnections()
+  }
+  stage.onEnd(async () => die())
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked, die }
 }
 
 function perform(response: ServerResponse, type: string, body: Uint8Array, deed: Deed): void {
@@ -56,7 +67,7 @@ function perform(response: ServerResponse, type: string, body: Uint8Array, deed:
       response.writeHead(200, { ...head, 'Content-Length': deed.body.length }).end(deed.body)
       break
     case 'silence':
-      response.writeHead(200, head).write(body.subarray(0, deed.after))
+      response.writeHead(200, head).write(body.subarray(0, deed.after), () => deed.onSilence?.())
       break
     case 'cut':
       response.writeHead(200, head).write(body.subarray(0, deed.after), () => response.destroy())

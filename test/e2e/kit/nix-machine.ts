@@ -23,9 +23,12 @@ export interface NixMachine {
 }
 
 export interface Substituter {
+  /** Several ones with spaces between them, in the order in which they are to be asked. */
   readonly url: string
   /** As in trusted-public-keys. */
   readonly publicKey: string
+  /** How often a download is tried; ten times otherwise, with pauses of up to a minute. */
+  readonly attempts?: number
 }
 
 export interface Outcome {
@@ -50,10 +53,7 @@ export async function openNixMachine(stage: Stage, name: string): Promise<NixMac
   const root = join(dir, 'root')
   const confDir = join(dir, 'conf')
   await mkdir(confDir, { recursive: true })
-  await writeFile(
-    join(confDir, 'nix.conf'),
-    'build-users-group =\nsubstituters =\nmax-jobs = 4\ndownload-attempts = 10\n',
-  )
+  await writeFile(join(confDir, 'nix.conf'), 'build-users-group =\nsubstituters =\nmax-jobs = 4\n')
   const env = {
     PATH: process.env['PATH'] ?? '',
     HOME: join(dir, 'home'),
@@ -93,10 +93,11 @@ export async function openNixMachine(stage: Stage, name: string): Promise<NixMac
         await mustRun('nix-build', [copy, '-A', attribute, '--no-out-link', ...sandbox, ...args])
       ).trim()
     },
-    realise(paths, { url, publicKey }) {
+    realise(paths, { url, publicKey, attempts = 10 }) {
       const settings = {
         substituters: url,
         'trusted-public-keys': publicKey,
+        'download-attempts': String(attempts),
         'connect-timeout': '5',
         'stalled-download-timeout': '30',
       }

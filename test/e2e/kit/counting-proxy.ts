@@ -1,0 +1,51 @@
+import { once } from 'node:events'
+import { createServer, request } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { pipeline } from 'node:stream/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Stage } from './stage.ts'
+
+export interface CountingProxy {
+  readonly url: string
+  /** In the order in which they came. `status` is 0 while there is no answer, or when the server was gone. */
+  readonly requests: { readonly path: string; readonly range: string | undefined; status: number }[]
+  /** Waits until the client was sent so many bytes of bodies. */
+  until(bytes: number): Promise<void>
+}
+
+/** Between Nix and its narswarm: passes all on as it comes, a cut as a cut, and remembers what was asked for. */
+export async function startCountingProxy(stage: Stage, target: string): Promise<CountingProxy> {
+  const { host, hostname, port } = new URL(target)
+  const requests: CountingProxy['requests'] = []
+  const sent = { bytes: 0 }
+  const server = createServer((incoming, outgoing) => {
+    const path = incoming.url ?? '/'
+    const entry = { path, range: incoming.headers.range, status: 0 }
+    requests.push(entry)
+    const asked = request(
+      { hostname, port, path, method: incoming.method, headers: { ...incoming.headers, host }, agent: false },
+      (answer) => {
+        entry.status = answer.statusCode ?? 0
+        outgoing.writeHead(entry.status, answer.headers)
+        answer.on('data', (part: Buffer) => (sent.bytes += part.length))
+        pipeline(answer, outgoing).catch(() => outgoing.destroy())
+      },
+    )
+    asked.on('error', () => outgoing.destroy())
+    outgoing.on('close', () => asked.destroy())
+    asked.end()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  stage.onEnd(async () => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    requests,
+    async until(bytes) {
+      while (sent.bytes < bytes) await sleep(20, undefined, { signal: stage.signal })
+    },
+  }
+}
