@@ -173,10 +173,7 @@ async function asPeer(t: TestContext, pkg: Package, fault: Fault): Promise<Taken
 /** Harmless to Nix itself; from us a 404 in time, so its next substituter's turn. */
 const MISSES: ReadonlyMap<string, string> = new Map([
   ['ihtml', 'a page with status 200 is what a captive portal has for everything'],
-  ['n503once', 'nobody is asked twice within one look-up'],
   ['ndotdot', 'a URL that leads up is not followed on behalf of others'],
-  ['ngzip', 'no Content-Encoding was asked for'],
-  ['r503once', 'a way that brought nothing is not tried twice for one request'],
   ['rdrip', 'what is held back until it is proved would take longer than we let Nix wait'],
 ])
 /**
