@@ -10,6 +10,8 @@ import { benchFetch } from './cases/fetch.ts'
 import { benchFirstTimeCompressed } from './cases/first-time-compressed.ts'
 import { benchFirstTime } from './cases/first-time.ts'
 import { benchLarge } from './cases/large.ts'
+import { benchMany } from './cases/many.ts'
+import { benchMiss } from './cases/miss.ts'
 import { benchPublish } from './cases/publish.ts'
 import { benchWarmNar } from './cases/warm-nar.ts'
 import { benchWarmNarInfo } from './cases/warm-narinfo.ts'
@@ -23,6 +25,8 @@ const CASES = {
   large: benchLarge,
   'warm-nar': benchWarmNar,
   'warm-narinfo': benchWarmNarInfo,
+  miss: benchMiss,
+  many: benchMany,
   'first-time': benchFirstTime,
   'first-time-compressed': benchFirstTimeCompressed,
 } as const

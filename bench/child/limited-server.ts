@@ -1,9 +1,10 @@
 /** A folder over HTTP at so many bytes a second, over all its connections together: a home's line to its upstream. */
 import { open } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { once } from 'node:events'
+import { pipeline } from 'node:stream/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -20,6 +21,15 @@ async function wait(bytes: number): Promise<void> {
   if (takenUntil > now) await sleep(takenUntil - now)
 }
 
+async function* limited(file: FileHandle, start: number, end: number): AsyncGenerator<Uint8Array> {
+  for (let at = start; at < end; at += PIECE_BYTES) {
+    const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, end - at))
+    await file.read(piece, 0, piece.length, at)
+    await wait(piece.length)
+    yield piece
+  }
+}
+
 async function send(path: string, range: string | undefined, response: ServerResponse): Promise<void> {
   const file = await open(join(dir, path)).catch(() => undefined)
   if (file === undefined) {
@@ -33,13 +43,7 @@ async function send(path: string, range: string | undefined, response: ServerRes
     const headers = { 'content-length': size - start, 'accept-ranges': 'bytes' }
     if (from === undefined) response.writeHead(200, headers)
     else response.writeHead(206, { ...headers, 'content-range': `bytes ${start}-${size - 1}/${size}` })
-    for (let at = start; at < size && !response.destroyed; at += PIECE_BYTES) {
-      const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, size - at))
-      await file.read(piece, 0, piece.length, at)
-      await wait(piece.length)
-      if (!response.write(piece)) await Promise.race([once(response, 'drain'), once(response, 'close')])
-    }
-    response.end()
+    await pipeline(limited(file, start, size), response)
   } finally {
     await file.close()
   }

@@ -5,5 +5,5 @@ export interface BenchContext {
   /** An empty folder of its own; gone afterwards. */
   readonly dir: string
   /** A publishing narswarm with one NAR of so many random bytes. */
-  setUp(label: string, bytes: number): Promise<SetUp>
+  readonly setUp: (label: string, bytes: number) => Promise<SetUp>
 }

@@ -93,7 +93,10 @@ function download(url: string, { hash, dir }: Job, at: number): Promise<Download
     socket.once('close', () => {
       const ms = performance.now() - begun
       if (file !== undefined) closeSync(file)
-      if (bytes !== length) reject(new Error(`${url}: ${bytes} of ${length} bytes came, status ${status}`))
+      if (bytes !== length) {
+        reject(new Error(`${url}: ${bytes} of ${length} bytes came, status ${status}`))
+        return
+      }
       const sha256 = digest?.digest('hex')
       resolve({ status, bytes, firstByteMs, ms, ...(sha256 === undefined ? {} : { sha256 }) })
     })

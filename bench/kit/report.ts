@@ -1,7 +1,7 @@
 /** One JSON line a figure: ours, the peer's of the same run, and what became of the bar. */
 export interface Figure {
   readonly bench: string
-  readonly unit: 'MB/s' | 'MB' | 'req/s' | 'ms' | 's'
+  readonly unit: 'MB/s' | 'MB' | 'req/s' | 'ms' | 's' | 'clients'
   readonly ours: number
   /** What it is held against, in the same run. */
   readonly peer?: string

@@ -16,7 +16,7 @@ export interface WrkResult {
   readonly broken: number
 }
 
-/** @param lua the body of `function path()`, or a list of paths asked for in turn */
+/** @param paths asked for in turn, or a script with its own `request` */
 export async function runWrk(
   dir: string,
   url: string,
