@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { benchDeadPeers } from './cases/dead-peers.ts'
 import { benchFetch } from './cases/fetch.ts'
 import { benchFirstTimeCompressed } from './cases/first-time-compressed.ts'
 import { benchFirstTime } from './cases/first-time.ts'
@@ -25,6 +26,7 @@ const CASES = {
   large: benchLarge,
   'warm-nar': benchWarmNar,
   'warm-narinfo': benchWarmNarInfo,
+  'dead-peers': benchDeadPeers,
   miss: benchMiss,
   many: benchMany,
   'first-time': benchFirstTime,

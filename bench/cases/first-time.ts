@@ -2,9 +2,9 @@
 import { join } from 'node:path'
 import { createCache, randomNar } from '../kit/cache.ts'
 import type { BenchCache, BenchNar } from '../kit/cache.ts'
-import { serve } from '../kit/child.ts'
 import type { BenchContext } from '../kit/context.ts'
 import { askLikeNix, ofNarswarm, ofUpstream } from '../kit/first-time.ts'
+import { startLimited } from '../kit/limited.ts'
 import { startNarswarm } from '../kit/narswarm.ts'
 import type { Narswarm } from '../kit/narswarm.ts'
 import { startNginx } from '../kit/nginx.ts'
@@ -24,25 +24,16 @@ export async function benchFirstTime({ dir }: BenchContext): Promise<boolean> {
   if (!haveAll('first-time', 'nginx')) return true
   const cache = await createCache(join(dir, 'cache'))
   const nginx = await startNginx(join(dir, 'nginx'), cache.dir)
-  const limited = await serve<{ port: number }>('limited-server', {
-    dir: cache.dir,
-    bytesPerSecond: LIMITED_BYTES_PER_S,
-  })
+  const limited = await startLimited(cache.dir, LIMITED_BYTES_PER_S)
   try {
     const onLoopback = await compare(join(dir, 'fast'), cache, nginx.url, ROUNDS, {
       title: 'nginx on loopback',
       atLeastRatio: 0.6,
     })
-    const onLine = await compare(
-      join(dir, 'slow'),
-      cache,
-      `http://127.0.0.1:${limited.ready.port}`,
-      LIMITED_ROUNDS,
-      {
-        title: 'upstream limited to 100 Mbit/s',
-        atLeastRatio: 0.97,
-      },
-    )
+    const onLine = await compare(join(dir, 'slow'), cache, limited.url, LIMITED_ROUNDS, {
+      title: 'upstream limited to 100 Mbit/s',
+      atLeastRatio: 0.97,
+    })
     return onLoopback && onLine
   } finally {
     await Promise.all([nginx.stop(), limited.stop()])

@@ -37,7 +37,7 @@ export interface BenchCache {
   add(name: string, nar: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, how?: Packing): Promise<BenchNar>
 }
 
-export interface Packing {
+interface Packing {
   readonly references?: readonly StorePath[]
   readonly compression?: Extract<Compression, 'none' | 'xz' | 'zstd'>
   /** File that has it compressed already. */

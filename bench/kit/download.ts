@@ -20,7 +20,7 @@ export interface Job {
   readonly dir?: string
 }
 
-export interface Download {
+interface Download {
   readonly status: number
   readonly bytes: number
   /** From before the connection was made. */
