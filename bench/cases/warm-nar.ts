@@ -3,7 +3,9 @@ import { join } from 'node:path'
 import { createCache, randomNar } from '../kit/cache.ts'
 import type { BenchContext } from '../kit/context.ts'
 import { startNarswarm } from '../kit/narswarm.ts'
+import type { Narswarm } from '../kit/narswarm.ts'
 import { startNginx } from '../kit/nginx.ts'
+import { nixRealise } from '../kit/nix.ts'
 import { call, haveAll } from '../kit/program.ts'
 import { median, note, report } from '../kit/report.ts'
 
@@ -15,35 +17,43 @@ export async function benchWarmNar({ dir }: BenchContext): Promise<boolean> {
   const cache = await createCache(join(dir, 'cache'))
   const nar = await cache.add('warm-1.0', randomNar(NAR_BYTES))
   const nginx = await startNginx(join(dir, 'nginx'), cache.dir)
-  const node = await startNarswarm(join(dir, 'narswarm'), {
-    upstreams: [nginx.url],
-    trust: { keys: [cache.publicKey] },
-  })
-  const spooled: number[] = []
-  const theirs: number[] = []
-  try {
+  const trust = { keys: [cache.publicKey] }
+  const nodes: Narswarm[] = []
+  const start = async (name: string, settings: Record<string, unknown>): Promise<void> => {
+    const node = await startNarswarm(join(dir, name), { trust, ...settings })
+    nodes.push(node)
+    // Nobody is given a NAR before its narinfo.
     await call('curl', ['-sf', '-o', '/dev/null', `${node.url}/${nar.narInfoPath}`])
-    const ours = `${node.url}/nar/${nar.narHash}.nar`
+  }
+  const rates: { spool: number[]; store: number[]; nginx: number[] } = { spool: [], store: [], nginx: [] }
+  try {
+    await start('spooling', { upstreams: [nginx.url] })
+    if (haveAll('warm-nar, out of a store', 'nix-store')) {
+      const from = { url: nginx.url, publicKey: cache.publicKey }
+      const { root } = await nixRealise(join(dir, 'nix'), nar.storePath, from)
+      await start('storing', { store_root: root })
+    }
+    const [spool, store] = nodes.map(({ url }) => `${url}/nar/${nar.narHash}.nar`)
     // In turn, since the machine's speed drifts; the first round fetches it and is not counted.
     for (let round = 0; round <= ROUNDS; round++) {
-      const here = await rate(ours)
-      const there = await rate(`${nginx.url}/${nar.filePath}`)
-      note(`  warm NAR: narswarm ${here.toFixed(0)}, nginx ${there.toFixed(0)} MB/s`)
+      const ours = await rate(spool ?? '')
+      const ofStore = store === undefined ? undefined : await rate(store)
+      const theirs = await rate(`${nginx.url}/${nar.filePath}`)
+      const stored = ofStore === undefined ? '' : `, out of the store ${ofStore.toFixed(0)}`
+      note(`  warm NAR: out of the spool ${ours.toFixed(0)}${stored}, nginx ${theirs.toFixed(0)} MB/s`)
       if (round === 0) continue
-      spooled.push(here)
-      theirs.push(there)
+      rates.spool.push(ours)
+      if (ofStore !== undefined) rates.store.push(ofStore)
+      rates.nginx.push(theirs)
     }
   } finally {
-    await Promise.all([node.stop(), nginx.stop()])
+    await Promise.all([...nodes.map((node) => node.stop()), nginx.stop()])
   }
-  return report({
-    bench: 'warm NAR out of the spool, 200 MB',
-    unit: 'MB/s',
-    ours: median(spooled),
-    peer: 'nginx, sendfile',
-    theirs: median(theirs),
-    bar: { atLeastRatio: 0.8 },
-  })
+  const peer = { unit: 'MB/s', peer: 'nginx, sendfile', theirs: median(rates.nginx) } as const
+  const stored = { bench: 'warm NAR out of a Nix store, 200 MB', ours: median(rates.store) }
+  if (rates.store.length > 0) report({ ...peer, ...stored, bar: 'none' })
+  const spooled = { bench: 'warm NAR out of the spool, 200 MB', ours: median(rates.spool) }
+  return report({ ...peer, ...spooled, bar: { atLeastRatio: 0.8 } })
 }
 
 /** MB/s. */

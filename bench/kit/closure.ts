@@ -1,22 +1,20 @@
 /** A closure of many paths, and the two clients that install it: a real Nix, and a lean one that does the same work. */
 import { createReadStream } from 'node:fs'
-import { mkdir, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, rm, stat } from 'node:fs/promises'
 import { layoutNar } from '../../src/nix/nar-layout.ts'
 import { narHashDigest } from '../../src/nix/hash.ts'
 import type { BenchCache, BenchNar } from './cache.ts'
 import { randomNar } from './cache.ts'
 import { run } from './child.ts'
 import type { JobResult } from './download.ts'
-import { call } from './program.ts'
+import { NIX_MAX_JOBS, nixRealise } from './nix.ts'
 import { programNars } from './programs.ts'
 
 const SMALLEST_BYTES = 4_000
 /** References of each path: the whole hangs on the first. */
 const CHILDREN_COUNT = 3
-/** As Nix asks for narinfos (http-connections), and as many NARs as `max-jobs`. */
+/** As many as Nix asks for at once (http-connections). */
 const LOOK_UPS_COUNT = 25
-const NARS_COUNT = 4
 
 export interface Closure {
   readonly cache: BenchCache
@@ -88,22 +86,9 @@ export type Install = (dir: string, url: string) => Promise<number>
 
 export function nixInstall({ cache, nars: [top] }: Closure): Install {
   return async (dir, url) => {
-    await mkdir(join(dir, 'conf'), { recursive: true })
-    await writeFile(
-      join(dir, 'conf', 'nix.conf'),
-      `build-users-group =\nsubstituters = ${url}\ntrusted-public-keys = ${cache.publicKey}\nmax-jobs = ${NARS_COUNT}\n`,
-    )
-    const env = {
-      PATH: process.env['PATH'] ?? '',
-      HOME: join(dir, 'home'),
-      NIX_CONF_DIR: join(dir, 'conf'),
-      NIX_USER_CONF_FILES: '',
-    }
-    const root = ['--store', join(dir, 'root')]
-    await call('nix-store', [...root, '--init'], { env })
-    const { ms } = await call('nix-store', [...root, '-r', `/nix/store/${top?.storePath}`], { env })
-    await call('chmod', ['-R', 'u+w', dir])
-    await rm(dir, { recursive: true, force: true })
+    if (top === undefined) throw new Error('an empty closure')
+    const { ms } = await nixRealise(dir, top.storePath, { url, publicKey: cache.publicKey })
+    await rm(dir, { recursive: true })
     return ms / 1000
   }
 }
@@ -117,7 +102,7 @@ export function leanInstall({ nars }: Closure, narPath: (url: string, nar: Bench
       parallel: LOOK_UPS_COUNT,
       hash: false,
     }
-    const files = { urls: nars.map((nar) => narPath(url, nar)), parallel: NARS_COUNT, hash: true, dir }
+    const files = { urls: nars.map((nar) => narPath(url, nar)), parallel: NIX_MAX_JOBS, hash: true, dir }
     const found = await run<JobResult>('client', lookUps)
     const { ms, downloads } = await run<JobResult>('client', files)
     for (const [at, { narHash, storePath }] of nars.entries()) {
