@@ -3,6 +3,7 @@
  * lines. Loopback only. Exit code 1 when a bar is missed.
  */
 import { randomBytes } from 'node:crypto'
+import { rmSync } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -40,6 +41,12 @@ if (unknown.length > 0) {
   process.exit(2)
 }
 const dir = await mkdtemp(join(tmpdir(), 'narswarm-bench-'))
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    rmSync(dir, { recursive: true, force: true })
+    process.exit(130)
+  })
+}
 let passed = true
 try {
   for (const [name, bench] of Object.entries(CASES)) {

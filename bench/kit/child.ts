@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { endWithUs } from './end-with-us.ts'
 
 /** Runs bench/child/<name> to its end. */
 export async function run<T>(name: string, argument: unknown): Promise<T> {
@@ -44,7 +45,11 @@ export async function peakMemory(pid: number): Promise<number> {
 
 function start(name: string, argument: unknown): ChildProcess {
   const script = fileURLToPath(new URL(`../child/${name}.js`, import.meta.url))
-  return spawn(process.execPath, [script, JSON.stringify(argument)], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [script, JSON.stringify(argument)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  child.once('exit', endWithUs(child.pid))
+  return child
 }
 
 async function firstLine(child: ChildProcess): Promise<string> {

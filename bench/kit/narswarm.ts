@@ -2,6 +2,7 @@
 import { resolve } from 'node:path'
 import { startChild } from '../../src/cli/demo/child-node.ts'
 import type { ChildNode } from '../../src/cli/demo/child-node.ts'
+import { endWithUs } from './end-with-us.ts'
 
 /** As it is installed: types stripped at start cost memory that no user pays. */
 const MAIN = resolve('dist/main.js')
@@ -23,5 +24,13 @@ export async function startNarswarm(dir: string, settings: Record<string, unknow
     [process.execPath, ...NODE_OPTIONS, MAIN],
     { signal: AbortSignal.timeout(DEADLINE_MS) },
   )
-  return { ...node, url: (await node.status()).cache.url }
+  const ended = endWithUs(node.pid)
+  return {
+    ...node,
+    url: (await node.status()).cache.url,
+    async stop() {
+      await node.stop()
+      ended()
+    },
+  }
 }

@@ -6,6 +6,7 @@ import { connect, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { endWithUs } from './end-with-us.ts'
 import { find } from './program.ts'
 
 export interface Nginx {
@@ -23,6 +24,7 @@ export async function startNginx(dir: string, root: string): Promise<Nginx> {
   const args = ['-p', dir, '-c', 'nginx.conf', '-e', 'stderr']
   const child = spawn(find('nginx') ?? 'nginx', args, { stdio: ['ignore', 'ignore', 'inherit'] })
   const exited = once(child, 'exit')
+  child.once('exit', endWithUs(child.pid))
   for (const deadline = Date.now() + START_DEADLINE_MS; !(await answers(port)); await sleep(20)) {
     if (child.exitCode === null && Date.now() < deadline) continue
     child.kill('SIGKILL')

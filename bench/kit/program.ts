@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { accessSync, constants } from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { endWithUs } from './end-with-us.ts'
 import { note } from './report.ts'
 
 /** Debian keeps servers where no user's PATH looks. */
@@ -39,6 +40,7 @@ export async function call(
     stdio: ['ignore', options.discard === true ? 'ignore' : 'pipe', 'pipe'],
     ...(options.env === undefined ? {} : { env: options.env }),
   })
+  child.once('exit', endWithUs(child.pid))
   const exited = once(child, 'exit') as Promise<[number | null]>
   const [stdout, stderr, [code]] = await Promise.all([
     child.stdout === null ? '' : text(child.stdout),

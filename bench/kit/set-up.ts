@@ -1,10 +1,10 @@
 /** A publishing narswarm with one NAR, as a user would run it, and what a client needs to know of it. */
 import { mkdir, readdir, readFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
-import { startChild } from '../../src/cli/demo/child-node.ts'
+import { join } from 'node:path'
 import { writeFolderCache } from '../../src/cli/demo/folder-cache.ts'
 import { formatPublicKey, generateSecretKey } from '../../src/nix/key.ts'
 import { makePackage } from './nar.ts'
+import { startNarswarm } from './narswarm.ts'
 
 export interface SetUp {
   readonly dir: string
@@ -25,8 +25,6 @@ export interface SetUp {
 }
 
 const FEED = 'bench.invalid/main'
-/** The built program, as it is installed: types stripped at start cost memory that no user pays. */
-const MAIN = resolve('dist/main.js')
 
 export async function setUp(
   dir: string,
@@ -39,20 +37,13 @@ export async function setUp(
   const one = await makePackage(join(dir, 'packages'), 'bench-1.0', bytes)
   const cache = join(dir, 'cache')
   await writeFolderCache(cache, [one], { key, storeDir: '/nix/store' }, { signal })
-  const node = await startChild(
-    join(dir, 'publisher'),
-    {
-      profile: 'pool',
-      upstreams: [],
-      cache: { listen: '127.0.0.1:0' },
-      peer: { listen: '127.0.0.1:0' },
-      swarm: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-      trust: { keys: [publicKey] },
-      share: { keys: [publicKey] },
-    },
-    [process.execPath, MAIN],
-    { signal },
-  )
+  const node = await startNarswarm(join(dir, 'publisher'), {
+    profile: 'pool',
+    peer: { listen: '127.0.0.1:0' },
+    swarm: { listen: ['/ip4/127.0.0.1/tcp/0'] },
+    trust: { keys: [publicKey] },
+    share: { keys: [publicKey] },
+  })
   await node.operations.createFeed(FEED, { signal })
   let cid = ''
   const request = { feed: FEED, dryRun: false, from: cache, paths: [] }
