@@ -154,7 +154,7 @@ export const UPSTREAM_FILE_READ_BYTES = 256 * KIB
 /** To one host, for narinfos; a Nix asks for 25 at once. */
 export const UPSTREAM_SMALL_CONNECTIONS_COUNT = 32
 /** To one host, for NARs: no fewer than TRANSFERS_MAX_COUNT, so that they queue in one place. */
-export const UPSTREAM_BULK_CONNECTIONS_COUNT = 32
+export const UPSTREAM_BULK_CONNECTIONS_COUNT = 64
 
 // swarm
 
@@ -208,6 +208,13 @@ export const OFFERS_MAX_COUNT = 20_000
 export const HELD_BACK_BYTES = 256 * KIB
 /** Leaves asked for ahead of the reader. */
 export const LEAF_WINDOW_COUNT = 16
+/** With sources nobody has measured: over 300 KiB/s a whole window would have its first leaf after a minute. */
+export const LEAF_WINDOW_START_COUNT = 2
+/** A leaf that came sooner makes the window larger by one, one that came later than LEAF_SLOW_MS smaller. */
+export const LEAF_QUICK_MS = 2_000
+export const LEAF_SLOW_MS = 4_000
+/** Leaves in memory or under way over all transfers, 1 MiB each: the more of these, the smaller their windows (P6). */
+export const LEAVES_MAX_COUNT = 128
 /** Pieces on their way to disk while the next ones are hashed. */
 export const WRITES_BEHIND_COUNT = 4
 /** Buffers of 1 MiB that lie ready for the next leaf: a window and a half. */
@@ -228,24 +235,55 @@ export const SCORE_BACK_OFF_MAX_MS = 5 * 60_000
 export const SCORE_LIE_BACK_OFF_MS = 3600_000
 /** So many faults within one NAR, and a source is out for the rest of it. */
 export const SOURCE_MAX_FAULTS_PER_NAR = 3
-/** Blocks the peers were asked for must start to come by then, or the next way is tried (P8). */
-export const FIRST_PROGRESS_MS = 1_500
-/** No byte for so long, and the next way takes over where this one stopped. */
-export const WAY_STALL_MS = 5_000
-/** How often a way's progress is looked at. */
-export const STALL_LOOK_MS = 250
-/** Less than this in WAY_STALL_MS is no progress: a stream of one byte a second would hold a NAR for ever. */
-export const WAY_PROGRESS_BYTES = 64 * KIB
+/** A source that let us wait so long for nothing is out for the rest of the NAR at its first fault. */
+export const SOURCE_SILENT_MS = 5_000
+/** One block asked of a peer whose back-off is over, beside the NARs: P8 lets none of them wait for it. */
+export const PROBE_DEADLINE_MS = 5_000
+/** The next way is begun beside one that has given nothing for the p80 of so many first bytes, within these bounds. */
+export const HEDGE_SAMPLES_COUNT = 32
+export const HEDGE_START_MS = 500
+export const HEDGE_FLOOR_MS = 100
+export const HEDGE_CEILING_MS = 1_000
+/** The same for one that had begun and has fallen silent; doubled each time that was too hasty. */
+export const WAY_QUIET_MS = 1_500
+/** A way's pace is that of its last so many milliseconds, and looked at so often. */
+export const WAY_PACE_MS = 5_000
+export const WAY_LOOK_MS = 250
+/** The next way is tried beside one that is slower than this: a stream of one byte a second would hold a NAR for ever. */
+export const WAY_SLOW_BYTES_PER_S = 128 * KIB
+/** Below this a way is compared with what is known of the next one; above, nobody gains much. */
+export const WAY_FAST_BYTES_PER_S = 4 * MIB
+/** So many times the pace is worth a change of way; less may be chance, or the line that both share. */
+export const PACE_FACTOR = 4
+/** A pace is measured over so many bytes at least, and forgotten after a minute: then it is measured anew. */
+export const PACE_MIN_BYTES = 256 * KIB
+export const PACE_MAX_AGE_MS = 60_000
+/** Peers that all failed lately and have given nothing yet, with nobody else to ask: the 404 does not wait for longer. */
+export const LAST_RESORT_MS = 5_000
 /** Ways that broke off are tried again as long as each round brings bytes, so often at most. */
 export const WAY_MAX_ROUNDS_COUNT = 8
 /** Nobody reads a NAR any more: it is fetched on for this long, then given up and its part kept. */
 export const ORPHAN_GRACE_MS = 5_000
-/** Whole NARs moving at once; more wait their turn (P6: each holds a window of leaves). */
-export const TRANSFERS_MAX_COUNT = 32
+/**
+ * Whole NARs moving at once; more wait their turn, and miss after NAR_FIRST_BYTE_DEADLINE_MS. A Nix asks for 25; see
+ * LEAVES_MAX_COUNT for their memory (P6).
+ */
+export const TRANSFERS_MAX_COUNT = 64
 /** A NAR is read and hashed for its listing: 20 GB from a fast disk. No Nix waits for one. */
 export const LISTING_DEADLINE_MS = 60_000
 /** Bytes must be in hand by then, or the answer to Nix is 404 and its next substituter's turn. */
 export const NAR_FIRST_BYTE_DEADLINE_MS = 10_000
+/** NARs up to this size are fetched between their narinfo and the request for them (0.3 to 1.4 s in the field). */
+export const HINT_NAR_MAX_BYTES = 256 * KIB
+/** Hints that nobody has come for yet: a closure that is only looked at costs this much in HINT_HELD_MS at most. */
+export const HINTS_MAX_BYTES = 4 * MIB
+export const HINTS_MAX_COUNT = 32
+/** Nix asks for what it wants within this time; afterwards the hint is given up. */
+export const HINT_HELD_MS = 5_000
+/** With so many NARs moving the line has better to do. */
+export const HINT_MAX_TRANSFERS_COUNT = 8
+/** Roots fetched ahead, some 100 kB each. */
+export const HINT_ROOTS_COUNT = 64
 /** Nix keeps a narinfo it was given for 30 days, and may ask for its NAR all that time; a day for RESOLVED_MAX_AGE_MS. */
 export const NARINFO_ANSWERABLE_MS = 31 * 24 * 3600 * 1000
 /** Older rows go so many at a time: some 50 ms, in which nothing else is done. */

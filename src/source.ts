@@ -43,12 +43,14 @@ export interface NarRef {
   root?: CID
 }
 
-interface BlockRef {
+export interface BlockRef {
   cid: CID
   /** A source gives up (SourceLieError) before it reads more than this. */
   maxBytes: number
   /** At least `maxBytes` long: a source may put the block there and return that part of it. */
   into?: Uint8Array
+  /** Told of bytes as they come, by sources that can: a block on a slow line is no silence. */
+  onBytes?: (count: number) => void
 }
 
 /** A narinfo as it was told: parsed, not yet believed. */

@@ -5,6 +5,7 @@ import type { DagLink } from '../dag/reader.ts'
 import { NODE_STALL_MS } from '../limits.ts'
 import type { BlockSource, CallOptions } from '../source.ts'
 import { SourceFaultError } from '../source.ts'
+import { countedFetch } from './counted-fetch.ts'
 import { BlockUnavailableError, WayStalledError } from './errors.ts'
 import type { SourceRoster } from './roster.ts'
 
@@ -17,7 +18,7 @@ import type { SourceRoster } from './roster.ts'
 export async function fetchChildren(
   link: DagLink,
   roster: SourceRoster,
-  options: CallOptions,
+  options: CallOptions & { onBytes?: (count: number) => void },
 ): Promise<readonly DagLink[]> {
   const over = new AbortController()
   const signal = AbortSignal.any([options.signal, over.signal])
@@ -29,13 +30,21 @@ export async function fetchChildren(
     const release = roster.started(source)
     try {
       // Not DAG_NODE_MAX_BYTES: a root that names a leaf as a node must not make an honest source a liar.
-      const bytes = await source.fetch({ cid: link.cid, maxBytes: LEAF_BYTES }, { signal })
+      const block = { cid: link.cid, maxBytes: LEAF_BYTES }
+      const bytes = await countedFetch(source, block, {
+        signal,
+        onBytes(count) {
+          roster.heard(source)
+          options.onBytes?.(count)
+        },
+      })
       const children = readNode(link, bytes)
       release({ bytes: bytes.length })
       return children
     } catch (error) {
       if (signal.aborted) {
-        if (slow.has(source) || signal.reason instanceof WayStalledError) release('stalled')
+        if (slow.has(source)) release('stalled')
+        else if (signal.reason instanceof WayStalledError) release('overtaken')
         return undefined
       }
       if (error instanceof DagError && error.reason !== 'digest') throw error

@@ -13,12 +13,16 @@ import type { DagLink } from '../dag/reader.ts'
 import {
   LEAF_IN_FLIGHT_PER_SOURCE_COUNT,
   LEAF_LATE_FLOOR_MS,
+  LEAF_QUICK_MS,
+  LEAF_SLOW_MS,
   LEAF_STALL_FACTOR,
   LEAF_STALL_FLOOR_MS,
   LEAF_WINDOW_COUNT,
+  LEAF_WINDOW_START_COUNT,
 } from '../limits.ts'
 import type { BlockSource, CallOptions, SourceId } from '../source.ts'
 import { SourceFaultError } from '../source.ts'
+import { countedFetch } from './counted-fetch.ts'
 import { BlockUnavailableError, WayStalledError } from './errors.ts'
 import type { SourceRoster } from './roster.ts'
 
@@ -60,8 +64,8 @@ interface Slot {
  *
  * With `buffers` the leaves come in them, and each is used again once its leaf is released.
  *
- * Pull-driven: at most LEAF_WINDOW_COUNT leaves are in memory or under way, and no more are asked for until the
- * consumer takes one.
+ * Pull-driven: at most `share` and LEAF_WINDOW_COUNT leaves are in memory or under way, and no more are asked for until
+ * the consumer takes one. From sources that nobody has measured it begins with few.
  *
  * @throws BlockUnavailableError when every source failed for a leaf; DagError when a leaf is genuine and not of the
  * size that the tree says, which is the fault of whoever told the root; whatever `links` throws
@@ -69,9 +73,15 @@ interface Slot {
 export async function* fetchLeaves(
   links: AsyncIterator<DagLink>,
   roster: SourceRoster,
-  options: CallOptions & { buffers?: LeafBuffers },
+  options: CallOptions & {
+    buffers?: LeafBuffers
+    /** How many leaves we may have by now. */
+    share?: () => number
+    onBytes?: (count: number) => void
+  },
 ): AsyncGenerator<Leaf, void, undefined> {
-  const { signal, buffers } = options
+  const { signal, buffers, share = () => LEAF_WINDOW_COUNT, onBytes } = options
+  let width = roster.isQuick() ? LEAF_WINDOW_COUNT : LEAF_WINDOW_START_COUNT
   const window: Slot[] = []
   let exhausted = false
   let wake: () => void = () => {}
@@ -117,21 +127,30 @@ export async function* fetchLeaves(
     slot.stalled = false
     watch(slot, source, () => (stalled = true))
     const release = roster.started(source)
+    const begun = roster.now()
     try {
       // Not the link's size: a root that lies about it must not make an honest source a liar.
       const into = buffers?.take()
       const block = { cid: link.cid, maxBytes: LEAF_BYTES, ...(into === undefined ? {} : { into }) }
-      const bytes = await source.fetch(block, { signal: attempt.signal })
+      const bytes = await countedFetch(source, block, {
+        signal: attempt.signal,
+        onBytes(count) {
+          roster.heard(source)
+          onBytes?.(count)
+        },
+      })
       const lent = bytes.buffer === into?.buffer
       if (into !== undefined && !lent) buffers?.give(into)
       if (slot.result !== undefined) return
       checkLeaf(link, bytes)
       release({ bytes: bytes.length })
+      adapt(roster.now() - begun)
       settle(slot, { bytes, from: source.id, lent, holders: 0 })
     } catch (error) {
       // An attempt that another one overtook says nothing about its source, unless it had stalled.
       if (slot.result !== undefined || attempt.signal.aborted) {
-        if (stalled || attempt.signal.reason instanceof WayStalledError) release('stalled')
+        if (stalled) release('stalled')
+        else if (attempt.signal.reason instanceof WayStalledError) release('overtaken')
       } else if (error instanceof DagError && error.reason !== 'digest') {
         // No other leaf of such a tree may go out either.
         for (const one of window) one.failure = error
@@ -146,6 +165,12 @@ export async function* fetchLeaves(
       slot.attempts.delete(source)
       assign()
     }
+  }
+
+  /** On a slow line the first leaf must not share it with fifteen others: Nix waits for it. */
+  const adapt = (tookMs: number): void => {
+    if (tookMs < LEAF_QUICK_MS) width = Math.min(LEAF_WINDOW_COUNT, width + 1)
+    else if (tookMs > LEAF_SLOW_MS) width = Math.max(LEAF_WINDOW_START_COUNT, width - 1)
   }
 
   /** Gives every leaf that waits a source, as far as there are any; then doubles the last ones. */
@@ -189,7 +214,7 @@ export async function* fetchLeaves(
 
   try {
     for (;;) {
-      while (!exhausted && window.length < LEAF_WINDOW_COUNT) {
+      while (!exhausted && window.length < Math.min(width, share())) {
         const next = await links.next()
         if (next.done === true) exhausted = true
         else {

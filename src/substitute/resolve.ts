@@ -28,8 +28,8 @@ export interface Resolver {
   offer(info: VerifiedNarInfo): Offer
   /** The NAR has another root than this one, by its proven bytes: it is not told to anyone again. */
   refuseRoot(info: VerifiedNarInfo, root: CID): void
-  /** Asks every source for the path again, and tells what is known then. */
-  askAll(info: VerifiedNarInfo, options: CallOptions): Promise<Offer>
+  /** Asks every source for the path again, and tells what is known then; `onAnswer` after each of them. */
+  askAll(info: VerifiedNarInfo, options: CallOptions & { onAnswer?: () => void }): Promise<Offer>
 }
 
 export function createResolver(deps: {
@@ -152,11 +152,11 @@ export function createResolver(deps: {
       resolved.delete(hashPartOf(info.storePath))
     },
 
-    async askAll(info) {
+    async askAll(info, { onAnswer }) {
       const deadline = createDeadline()
       const hashPart = hashPartOf(info.storePath)
-      const answers = Promise.all(deps.sources.map((source) => ask(source, hashPart, deadline.signal)))
-      await Promise.race([answers, deadline.passed])
+      const answers = deps.sources.map((source) => ask(source, hashPart, deadline.signal).then(onAnswer))
+      await Promise.race([Promise.all(answers), deadline.passed])
       deadline.clear()
       return offers.get(info.narHash)
     },

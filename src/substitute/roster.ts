@@ -4,16 +4,16 @@
 import { DagError } from '../dag/reader.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
-import { SOURCE_MAX_FAULTS_PER_NAR } from '../limits.ts'
+import { LEAF_QUICK_MS, SOURCE_MAX_FAULTS_PER_NAR, SOURCE_SILENT_MS } from '../limits.ts'
 import type { BlockSource } from '../source.ts'
 import { SourceFaultError, SourceLieError, SourceMissError } from '../source.ts'
 import type { Scores } from './scores.ts'
 
 /**
  * Ends a request begun with `started`, the first call only: with its bytes, its error, `stalled` when it was given up
- * for its slowness, or nothing when it was overtaken.
+ * for its slowness, `overtaken` when its whole way was, or nothing when another source was quicker.
  */
-type Release = (outcome?: { bytes: number } | { error: unknown } | 'stalled') => void
+type Release = (outcome?: { bytes: number } | { error: unknown } | 'stalled' | 'overtaken') => void
 
 export interface SourceRoster {
   /** The cheapest, least busy source that is not in `except`; undefined when all are busy or out. */
@@ -23,20 +23,29 @@ export interface SourceRoster {
   anyLeft(except: ReadonlySet<BlockSource>): boolean
   /** Those that are not out. */
   size(): number
+  /** A new round: who is out for mere faults may be asked again, not who lied or let us wait. */
+  again(): void
   averageMs(source: BlockSource): number | undefined
+  /** Some bytes of a block came, the whole not yet. */
+  heard(source: BlockSource): void
+  /** Whether one of those to be asked is known to give a leaf in LEAF_QUICK_MS. */
+  isQuick(): boolean
   started(source: BlockSource): Release
+  /** Milliseconds of the clock that all requests are measured with. */
+  now(): number
   /** Why those that are out are out, in one line. */
   reasons(): string
 }
 
 export function createRoster(
   sources: readonly BlockSource[],
-  deps: { scores: Scores; clock: () => number; log: Log; onDelivered?: () => void },
+  deps: { scores: Scores; clock: () => number; log: Log },
 ): SourceRoster {
   const { scores, clock, log } = deps
   const inFlight = new Map<BlockSource, number>(sources.map((source) => [source, 0]))
   const faults = new Map<BlockSource, number>()
-  const out = new Map<BlockSource, string>()
+  const out = new Map<BlockSource, { reason: string; forGood: boolean }>()
+  const heardAt = new Map<BlockSource, number>()
   let requests = 0
   /** The newest request when a source last failed. */
   const failedAt = new Map<BlockSource, number>()
@@ -44,7 +53,7 @@ export function createRoster(
   // One that failed lately is asked only when nobody else is left: back-off must not make a miss of a hit.
   const candidates = (except: ReadonlySet<BlockSource>): BlockSource[] => {
     const left = sources.filter((source) => !out.has(source) && !except.has(source))
-    const fit = left.filter((source) => scores.usable(source.id))
+    const fit = left.filter((source) => scores.trusted(source.id))
     return fit.length > 0 ? fit : left
   }
   const busy = (source: BlockSource): number => inFlight.get(source) ?? 0
@@ -52,29 +61,33 @@ export function createRoster(
     a.cost - b.cost || busy(a) - busy(b) || (scores.averageMs(a.id) ?? 0) - (scores.averageMs(b.id) ?? 0)
 
   /** One lost connection fails all that was under way on it: that is one fault, not sixteen. */
-  const isNewFault = (source: BlockSource, request: number): boolean => {
+  const isNewFault = (source: BlockSource, request: number, begunAt: number): boolean => {
     if (request <= (failedAt.get(source) ?? 0)) return false
     failedAt.set(source, requests)
-    scores.faulted(source.id)
+    scores.faulted(source.id, begunAt)
     return true
   }
 
-  const failed = (source: BlockSource, request: number, error: unknown): void => {
+  const failed = (source: BlockSource, request: number, begunAt: number, error: unknown): void => {
     const reason = messageOf(error)
-    if (error instanceof SourceMissError) return
+    if (error instanceof SourceMissError) {
+      scores.answered(source.id)
+      return
+    }
     // Of DagErrors only those come here that accuse the source: the block is not what its CID says.
     if (error instanceof SourceLieError || error instanceof DagError) {
       scores.lied(source.id)
       if (out.has(source)) return
-      out.set(source, reason)
+      out.set(source, { reason, forGood: true })
       log.warn({ source: source.id }, `source gave wrong bytes and is out: ${reason}`)
       return
     }
-    if (!isNewFault(source, request)) return
+    if (!isNewFault(source, request, begunAt)) return
     const count = (faults.get(source) ?? 0) + 1
     faults.set(source, count)
-    if (count >= SOURCE_MAX_FAULTS_PER_NAR && !out.has(source)) {
-      out.set(source, reason)
+    const wasSilent = clock() - Math.max(begunAt, heardAt.get(source) ?? 0) >= SOURCE_SILENT_MS
+    if ((wasSilent || count >= SOURCE_MAX_FAULTS_PER_NAR) && !out.has(source)) {
+      out.set(source, { reason, forGood: wasSilent })
       log.warn({ source: source.id, faults: count }, `source failed and is out for this NAR: ${reason}`)
     } else if (error instanceof SourceFaultError) {
       log.debug({ source: source.id }, reason)
@@ -96,6 +109,16 @@ export function createRoster(
     },
     anyLeft: (except) => candidates(except).length > 0,
     size: () => sources.length - out.size,
+    again() {
+      faults.clear()
+      for (const [source, { forGood }] of out) if (!forGood) out.delete(source)
+    },
+    heard(source) {
+      heardAt.set(source, clock())
+    },
+    isQuick: () =>
+      candidates(new Set()).some((source) => (scores.averageMs(source.id) ?? Infinity) < LEAF_QUICK_MS),
+    now: clock,
     averageMs: (source) => scores.averageMs(source.id),
     started(source) {
       const at = clock()
@@ -108,14 +131,18 @@ export function createRoster(
         inFlight.set(source, busy(source) - 1)
         if (outcome === undefined) return
         if (outcome === 'stalled') {
-          if (isNewFault(source, request)) {
+          if (isNewFault(source, request, at)) {
             log.warn({ source: source.id }, 'source stalled, what it was asked for is asked of the next')
+          }
+        } else if (outcome === 'overtaken') {
+          // One that gave others something meanwhile is slower than the next way, and not at fault.
+          if (!scores.deliveredSince(source.id, at) && isNewFault(source, request, at)) {
+            log.debug({ source: source.id }, 'source gave nothing, another way took over')
           }
         } else if ('bytes' in outcome) {
           scores.delivered(source.id, outcome.bytes, clock() - at)
-          deps.onDelivered?.()
         } else {
-          failed(source, request, outcome.error)
+          failed(source, request, at, outcome.error)
         }
       }
     },
@@ -124,6 +151,6 @@ export function createRoster(
         ? sources.length === 0
           ? 'no block source is configured'
           : 'each was asked and does not have it'
-        : [...out.entries()].map(([source, reason]) => `${source.id}: ${reason}`).join('; '),
+        : [...out.entries()].map(([source, { reason }]) => `${source.id}: ${reason}`).join('; '),
   }
 }

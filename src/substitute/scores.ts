@@ -2,7 +2,13 @@
  * What we know of each source: how fast, how reliable, whether it is out for now. Kept in memory: a peer that was
  * down yesterday may be the best one today.
  */
-import { SCORE_BACK_OFF_MAX_MS, SCORE_BACK_OFF_MS, SCORE_LIE_BACK_OFF_MS } from '../limits.ts'
+import {
+  PACE_MAX_AGE_MS,
+  PACE_MIN_BYTES,
+  SCORE_BACK_OFF_MAX_MS,
+  SCORE_BACK_OFF_MS,
+  SCORE_LIE_BACK_OFF_MS,
+} from '../limits.ts'
 import type { SourceId } from '../source.ts'
 
 interface Score {
@@ -17,10 +23,25 @@ interface Score {
 
 export interface Scores {
   delivered(id: SourceId, bytes: number, tookMs: number): void
-  faulted(id: SourceId): void
+  /** It answered, though not with bytes: whatever it failed at before is over. */
+  answered(id: SourceId): void
+  /**
+   * @param begunAt when the request began, in the clock's milliseconds: of all that were under way when a source
+   * failed, only one counts, in whichever NAR
+   */
+  faulted(id: SourceId, begunAt?: number): void
   lied(id: SourceId): void
+  /** Its back-off is over. */
   usable(id: SourceId): boolean
+  /** Usable, and did not fail when it was last asked: worth waiting for (P8). */
+  trusted(id: SourceId): boolean
+  /** Whether it has delivered since then, to anybody. */
+  deliveredSince(id: SourceId, time: number): boolean
   averageMs(id: SourceId): number | undefined
+  /** So many bytes of one NAR came by this way, in that time. */
+  paced(id: string, bytes: number, tookMs: number): void
+  /** Bytes a second by this way, of late; undefined when nobody has measured it. */
+  pace(id: string): number | undefined
   all(): ReadonlyMap<SourceId, Score>
 }
 
@@ -34,17 +55,41 @@ export function createScores(deps: { clock: () => number }): Scores {
     faults: number
     lies: number
     inARow: number
+    faultedAt: number
+    deliveredAt: number
     outUntil: number
     liedUntil: number
   }
+  const { clock } = deps
   const entries = new Map<SourceId, Entry>()
+  const paces = new Map<string, { bytesPerS: number; at: number }>()
   const entry = (id: SourceId): Entry => {
     let found = entries.get(id)
     if (found === undefined) {
-      found = { averageMs: undefined, bytes: 0, faults: 0, lies: 0, inARow: 0, outUntil: 0, liedUntil: 0 }
+      found = {
+        averageMs: undefined,
+        bytes: 0,
+        faults: 0,
+        lies: 0,
+        inARow: 0,
+        faultedAt: -Infinity,
+        deliveredAt: -Infinity,
+        outUntil: 0,
+        liedUntil: 0,
+      }
       entries.set(id, found)
     }
     return found
+  }
+  const usable = (id: SourceId): boolean => (entries.get(id)?.outUntil ?? 0) <= clock()
+  const forgive = (one: Entry): void => {
+    one.inARow = 0
+    // A right block beside a wrong one does not make up for it.
+    one.outUntil = one.liedUntil
+  }
+  const pace = (id: string): number | undefined => {
+    const found = paces.get(id)
+    return found === undefined || clock() - found.at > PACE_MAX_AGE_MS ? undefined : found.bytesPerS
   }
 
   return {
@@ -52,25 +97,37 @@ export function createScores(deps: { clock: () => number }): Scores {
       const one = entry(id)
       one.averageMs = one.averageMs === undefined ? tookMs : one.averageMs * (1 - NEWEST) + tookMs * NEWEST
       one.bytes += bytes
-      one.inARow = 0
-      // A right block beside a wrong one does not make up for it.
-      one.outUntil = one.liedUntil
+      one.deliveredAt = clock()
+      forgive(one)
     },
-    faulted(id) {
+    answered: (id) => forgive(entry(id)),
+    faulted(id, begunAt = Infinity) {
       const one = entry(id)
+      if (begunAt <= one.faultedAt) return
+      one.faultedAt = clock()
       one.faults += 1
       one.inARow += 1
       const backOff = Math.min(SCORE_BACK_OFF_MAX_MS, SCORE_BACK_OFF_MS * 2 ** (one.inARow - 1))
-      one.outUntil = Math.max(one.outUntil, deps.clock() + backOff)
+      one.outUntil = Math.max(one.outUntil, one.faultedAt + backOff)
     },
     lied(id) {
       const one = entry(id)
       one.lies += 1
-      one.liedUntil = deps.clock() + SCORE_LIE_BACK_OFF_MS
+      one.liedUntil = clock() + SCORE_LIE_BACK_OFF_MS
       one.outUntil = Math.max(one.outUntil, one.liedUntil)
     },
-    usable: (id) => (entries.get(id)?.outUntil ?? 0) <= deps.clock(),
+    usable,
+    trusted: (id) => usable(id) && (entries.get(id)?.inARow ?? 0) === 0,
+    deliveredSince: (id, time) => (entries.get(id)?.deliveredAt ?? -Infinity) >= time,
     averageMs: (id) => entries.get(id)?.averageMs,
+    paced(id, bytes, tookMs) {
+      if (bytes < PACE_MIN_BYTES) return
+      const measured = (bytes / Math.max(1, tookMs)) * 1000
+      const before = pace(id) ?? measured
+      paces.delete(id)
+      paces.set(id, { bytesPerS: before * (1 - NEWEST) + measured * NEWEST, at: clock() })
+    },
+    pace,
     all: () => entries,
   }
 }

@@ -1,27 +1,28 @@
 /**
  * One NAR on its way into the spool: one writer, any number of readers who follow it. The only code that checks a
- * NarHash.
- *
- * What readers may have: all that is on disk but the last HELD_BACK_BYTES of what each asked for; those too once the
- * NarHash of the whole is proved. So a response that completes is right, and a wrong one breaks off (P1).
+ * NarHash. Which way is followed when is decided in follow.ts and hedge.ts, what readers may have in readers.ts.
  */
 import { messageOf } from '../log.ts'
 import type { NarPlan } from '../dag/planner.ts'
 import { createPlanner } from '../dag/planner.ts'
 import type { Planner } from '../dag/planner.ts'
 import { DagError } from '../dag/reader.ts'
-import { HELD_BACK_BYTES, ORPHAN_GRACE_MS, WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
-import { COST } from '../source.ts'
-import type { ByteRange, CallOptions, ReadOptions, SourceId } from '../source.ts'
-import { SpoolWriteError } from '../spool/errors.ts'
+import { WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
+import { COST, SourceRestingError } from '../source.ts'
+import type { BlockSource, ByteRange, CallOptions, ReadOptions, SourceId } from '../source.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
 import { abandonable } from './abandonable.ts'
-import { NarHashMismatchError, NoSourceError } from './errors.ts'
-import { followWay } from './follow-way.ts'
-import type { FollowDeps, Take } from './follow-way.ts'
+import { BlockUnavailableError, NarHashMismatchError, NoSourceError } from './errors.ts'
+import { follow } from './follow.ts'
+import type { Take } from './follow.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import { createProgress } from './progress.ts'
-import { wayId } from './ways.ts'
+import { createReaders } from './readers.ts'
+import { createRoster } from './roster.ts'
+import { startRunner } from './runner.ts'
+import type { Runner, RunnerDeps } from './runner.ts'
+import { createWayQueue } from './way-queue.ts'
+import { isDoubtful, wayId } from './ways.ts'
 import type { Way } from './ways.ts'
 
 export interface Transfer {
@@ -38,7 +39,8 @@ export interface Transfer {
   readonly done: Promise<void>
 }
 
-export interface TransferDeps extends FollowDeps {
+export interface TransferDeps extends RunnerDeps {
+  readonly blockSources: readonly BlockSource[]
   /** A new spool file; again after a round whose bytes proved wrong. */
   createFile(): Promise<SpoolFile>
   /** Each way once, cheapest first. Asked for anew when all broke off and there is reason to try them again. */
@@ -81,14 +83,25 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   const wrong = new Set<string>()
   let verified = false
   let failure: Error | undefined
-  /** Furthest byte that any reader got: once it is above 0 the bytes cannot be taken back. */
-  let released = 0
-  let readers = 0
-  let orphaned: NodeJS.Timeout | undefined
-
-  const prefix = (): number => file?.prefix ?? 0
-  const releasable = (end: number): number =>
-    verified ? end : deps.disputed() ? 0 : Math.max(0, Math.min(prefix(), end - HELD_BACK_BYTES))
+  const roster = createRoster(deps.blockSources, deps)
+  const readers = createReaders(
+    {
+      get file() {
+        return file
+      },
+      get verified() {
+        return verified
+      },
+      get disputed() {
+        return deps.disputed()
+      },
+      get failure() {
+        return failure
+      },
+    },
+    progress,
+    () => abort.abort(new NoSourceError('nobody waits for this NAR any more')),
+  )
 
   /** Hashed when it returns, on disk when its promise resolves: the disk writes in another thread. */
   async function append(
@@ -109,6 +122,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     const reasons: string[] = []
     await rehash(await fileInHand())
     for (let rounds = 0; rounds < WAY_MAX_ROUNDS_COUNT; rounds++) {
+      roster.again()
       const begun = await fileInHand()
       const before = begun.prefix
       if (await round(reasons)) return
@@ -122,46 +136,96 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
 
   /** Each way once, as long as bytes are missing. @returns whether the NAR is whole and proved */
   async function round(reasons: string[]): Promise<boolean> {
-    const ways = deps.ways({ signal: abort.signal })
-    let upcoming: Promise<IteratorResult<Way, void>> | undefined
-    const isOther = async (): Promise<boolean> => {
-      upcoming ??= ways.next()
-      return (await upcoming).done !== true
-    }
-    for (;;) {
-      let target = await fileInHand()
-      if (target.prefix === narSize) {
-        const reason = await prove()
-        if (reason === undefined) return true
-        reasons.push(reason)
-        target = await restart()
-      }
-      const next = await (upcoming ?? ways.next())
-      upcoming = undefined
-      if (next.done === true) return false
-      const way = next.value
-      if (wrong.has(wayId(way))) continue
-      if (apart && used.some((one) => wayId(one) !== wayId(way))) target = await restart()
-      const from = target.prefix
-      const into = target
-      try {
-        const take: Take = (bytes, from, digest) => append(bytes, from, into, digest)
-        await followWay(way, { nar: info, target, take, isOther }, deps, { signal: abort.signal })
-      } catch (error) {
-        if (abort.signal.aborted || error instanceof SpoolWriteError) throw error
-        const reason = messageOf(error)
-        reasons.push(reason)
-        log.warn(
-          { path: info.storePath, way: wayId(way), at: target.prefix },
-          `a source of the NAR failed, the next takes over: ${reason}`,
+    const queue = createWayQueue(deps.ways({ signal: abort.signal }), (way) => wrong.has(wayId(way)))
+    let runner: Runner | undefined
+    let failed: string | undefined
+    const begin = (way: Way, from: number): Runner =>
+      startRunner(way, { nar: info, from, roster }, deps, { signal: abort.signal })
+    try {
+      for (;;) {
+        let target = await fileInHand()
+        if (target.prefix === narSize) {
+          const reason = await prove()
+          if (reason === undefined) return true
+          reasons.push(reason)
+          target = await restart()
+        }
+        // What is begun already may begin too late by now, or be proved wrong.
+        const way: Way | undefined = runner?.way ?? (await queue.take())
+        if (way === undefined) return false
+        if (!wrong.has(wayId(way)) && isMixed(way)) target = await restart()
+        if (wrong.has(wayId(way)) || (runner !== undefined && runner.start > target.prefix)) {
+          await runner?.stop(new Error('of no use any more'))
+          runner = undefined
+          queue.giveBack(way)
+          continue
+        }
+        const from = target.prefix
+        const into = target
+        if (failed !== undefined)
+          log.info({ ...about(way), at: from }, `${wayId(way)} takes over from ${failed}`)
+        const take: Take = (bytes, source, digest) => append(bytes, source, into, digest)
+        const current = runner ?? begin(way, from)
+        const { failure, next } = await follow(
+          current,
+          {
+            target,
+            take,
+            doubtful: isDoubtful(way, deps),
+            pieceMs: () => (way.kind === 'blocks' ? slowestLeafMs() : 0),
+            async takeNext() {
+              const other = await queue.take()
+              if (other === undefined || !isMixed(other, way)) return other
+              queue.giveBack(other)
+              return undefined
+            },
+            giveBack: (other) => queue.giveBack(other),
+            begin: (other) => begin(other, target.prefix),
+            rivalFailed: (rival, error) => reasons.push(ended(rival.way, error)),
+          },
+          deps,
+          { signal: abort.signal },
         )
-        if (error instanceof DagError || error instanceof NarHashMismatchError) condemn(way)
+        runner = next
+        failed = failure === undefined && next === undefined ? undefined : wayId(way)
+        if (failure !== undefined) reasons.push(ended(way, failure))
+        const before = used.some((one) => wayId(one) === wayId(way))
+        if (target.prefix > from && !before) used.push(way)
+        // What came by a root that is now known to be wrong is thrown away while it can be.
+        if (wrong.has(wayId(way)) && (before || target.prefix > from) && readers.released === 0)
+          await restart()
       }
-      const before = used.some((one) => wayId(one) === wayId(way))
-      if (target.prefix > from && !before) used.push(way)
-      // What came by a root that is now known to be wrong is thrown away while it can be.
-      if (wrong.has(wayId(way)) && (before || target.prefix > from) && released === 0) await restart()
+    } finally {
+      await runner?.stop(new Error('the round is over'))
     }
+  }
+
+  /** Whether bytes of this way would come to lie beside those of another one when none may be mixed. */
+  function isMixed(way: Way, current?: Way): boolean {
+    const others = current === undefined ? used : [...used, current]
+    return apart && others.some((one) => wayId(one) !== wayId(way))
+  }
+
+  function slowestLeafMs(): number {
+    return Math.max(
+      0,
+      ...deps.blockSources.map(({ id }) => (scores.trusted(id) ? scores.averageMs(id) : 0) ?? 0),
+    )
+  }
+
+  function about(way: Way): { path: unknown; way: string } {
+    return { path: info.storePath, way: wayId(way) }
+  }
+
+  /** @returns why, in words */
+  function ended(way: Way, error: unknown): string {
+    const reason = messageOf(error)
+    // Of peers that failed the roster has told, and of those that have nothing there is nothing to tell.
+    const isTold = error instanceof BlockUnavailableError || error instanceof SourceRestingError
+    const level = isTold ? 'debug' : 'warn'
+    log[level]({ ...about(way), at: file?.prefix ?? 0 }, `a source of the NAR failed: ${reason}`)
+    if (error instanceof DagError || error instanceof NarHashMismatchError) condemn(way)
+    return reason
   }
 
   /** What an earlier run left on disk counts only as far as it is hashed anew. */
@@ -218,8 +282,10 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
 
   /** Throws the bytes away and begins anew; impossible once a reader has some of them. */
   async function restart(): Promise<SpoolFile> {
-    if (released > 0) {
-      throw new NarHashMismatchError(`NAR ${narHash} proved wrong after ${released} bytes of it had gone out`)
+    if (readers.released > 0) {
+      throw new NarHashMismatchError(
+        `NAR ${narHash} proved wrong after ${readers.released} bytes of it had gone out`,
+      )
     }
     const old = file
     // Readers look at this before they hand anything out; nothing may be awaited since `released` was looked at.
@@ -243,20 +309,6 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     )
   }
 
-  function enter(): void {
-    readers += 1
-    clearTimeout(orphaned)
-  }
-
-  function leave(): void {
-    readers -= 1
-    if (readers > 0 || verified || failure !== undefined) return
-    orphaned = setTimeout(
-      () => abort.abort(new NoSourceError('nobody waits for this NAR any more')),
-      ORPHAN_GRACE_MS,
-    )
-  }
-
   const done = run()
     .catch(async (error: unknown) => {
       failure = error instanceof Error ? error : new Error(String(error))
@@ -264,68 +316,21 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
       await file?.abandon(failure, !(error instanceof NarHashMismatchError))
       throw failure
     })
-    .finally(() => clearTimeout(orphaned))
+    .finally(() => readers.close())
   // Whoever reads hears of the failure; with no reader left nobody needs to.
   done.catch(() => {})
 
   return {
     narSize,
     get verifiedTo() {
-      return releasable(narSize)
+      return readers.releasable(narSize)
     },
     get ending() {
       return failure !== undefined || abort.signal.aborted
     },
     done,
-
-    async firstByte(range, { signal }) {
-      enter()
-      try {
-        while (releasable(range.end) <= range.start && range.end > range.start) {
-          if (failure !== undefined) throw failure
-          await progress.wait(signal)
-        }
-      } finally {
-        leave()
-      }
-    },
-
-    async whole({ signal }) {
-      enter()
-      try {
-        await abandonable(done, signal)
-      } finally {
-        leave()
-      }
-    },
-
-    async *read(range, options) {
-      enter()
-      try {
-        let at = range.start
-        while (at < range.end) {
-          if (failure !== undefined) throw failure
-          const end = releasable(range.end)
-          if (file === undefined || end <= at) {
-            await progress.wait(options.signal)
-            continue
-          }
-          const current = file
-          try {
-            for await (const bytes of current.read({ start: at, end }, options)) {
-              // Thrown away between disk and here: wait for the new one.
-              if (file !== current) break
-              at += bytes.length
-              released = Math.max(released, at)
-              yield bytes
-            }
-          } catch (error) {
-            if (file === current) throw error
-          }
-        }
-      } finally {
-        leave()
-      }
-    },
+    firstByte: (range, options) => readers.firstByte(range, options),
+    whole: ({ signal }) => readers.waiting(() => abandonable(done, signal)),
+    read: (range, options) => readers.read(range, options),
   }
 }

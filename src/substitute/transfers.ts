@@ -1,5 +1,11 @@
 /** "Give me these bytes": out of what is here, else one running transfer per NAR, shared by all who ask. */
-import { LEAF_BUFFERS_COUNT, NAR_FIRST_BYTE_DEADLINE_MS, TRANSFERS_MAX_COUNT } from '../limits.ts'
+import {
+  LEAF_BUFFERS_COUNT,
+  LEAF_WINDOW_COUNT,
+  LEAVES_MAX_COUNT,
+  NAR_FIRST_BYTE_DEADLINE_MS,
+  TRANSFERS_MAX_COUNT,
+} from '../limits.ts'
 import { createLeafBuffers } from '../dag/leaf-buffers.ts'
 import { createPlanner } from '../dag/planner.ts'
 import { messageOf } from '../log.ts'
@@ -13,8 +19,12 @@ import type { Spool } from '../spool/spool.ts'
 import type { LocalStore } from '../store/local-store.ts'
 import { abandonable } from './abandonable.ts'
 import { BlockUnavailableError, NoSourceError } from './errors.ts'
+import { createFirstBytes } from './first-bytes.ts'
+import { createHints } from './hints.ts'
+import { createLeafShares } from './leaf-shares.ts'
 import { readLocalNar } from './local-nar.ts'
 import type { VerifiedNarInfo } from './policy.ts'
+import { createProber } from './probe.ts'
 import { createProgress } from './progress.ts'
 import type { Resolver } from './resolve.ts'
 import type { Scores } from './scores.ts'
@@ -31,6 +41,8 @@ export interface Transfers {
    * @throws NoSourceError when no source gives it in time
    */
   open(info: VerifiedNarInfo, range: ByteRange | undefined, options: CallOptions): Promise<Transfer>
+  /** Its narinfo has just gone out to Nix: gets ready for the request for its bytes, as far as the budget allows. */
+  hint(info: VerifiedNarInfo): void
   /** Fetches it to the end: for `verify` and for tests of the engine. */
   fetch(info: VerifiedNarInfo, options: CallOptions): Promise<void>
   /**
@@ -60,6 +72,15 @@ export function createTransfers(deps: {
   const { resolver, spool, index, blocks, store, blockSources, scores, clock, log } = deps
   const running = new Map<NarHash, RunningTransfer>()
   const buffers = createLeafBuffers(LEAF_BUFFERS_COUNT)
+  const shares = createLeafShares({ total: LEAVES_MAX_COUNT, each: LEAF_WINDOW_COUNT })
+  const firstBytes = createFirstBytes()
+  const prober = createProber(deps)
+  const hints = createHints({
+    ...deps,
+    isHere: (info) => running.has(info.narHash) || index.nar(info.narHash) !== undefined || isOnDisk(info),
+    running: () => running.size,
+    fetch: async (info, options) => (await begin(info, options)).whole(options),
+  })
   const adopting = new Map<NarHash, Promise<void>>()
   const ended = createProgress()
 
@@ -76,11 +97,16 @@ export function createTransfers(deps: {
   function start(info: VerifiedNarInfo): RunningTransfer {
     const known = running.get(info.narHash)
     if (known !== undefined) return known
+    const [told] = resolver.offer(info).roots
+    if (told !== undefined) prober.probe({ root: told.root, narSize: info.narSize })
     const transfer = startTransfer(info, {
       createFile: () => spool.create(info),
       ways: (options) => findWays(info, { resolver, scores, blockSources }, options),
       blockSources,
       buffers,
+      shares,
+      firstBytes,
+      rootChildren: (nar) => hints.rootChildren(nar),
       scores,
       finished: (plan) => index.put(plan, { shared: deps.shareable(info), inSpool: true }),
       disputed: () => resolver.offer(info).roots.length > 1,
@@ -106,8 +132,7 @@ export function createTransfers(deps: {
    */
   async function adopt(info: VerifiedNarInfo): Promise<void> {
     const inSpool = spool.has(info.narHash)
-    const path = store?.pathInfo(hashPartOf(info.storePath))
-    const inStore = path?.narHash === info.narHash
+    const inStore = isInStore(info)
     if (!inSpool && !inStore) return
     // Whoever asked may go; the others, and the next, still want it.
     const options = { signal: AbortSignal.any([]) }
@@ -124,6 +149,14 @@ export function createTransfers(deps: {
     } catch (error) {
       await forget(info, error)
     }
+  }
+
+  function isInStore(info: VerifiedNarInfo): boolean {
+    return store?.pathInfo(hashPartOf(info.storePath))?.narHash === info.narHash
+  }
+
+  function isOnDisk(info: VerifiedNarInfo): boolean {
+    return spool.has(info.narHash) || isInStore(info)
   }
 
   function adoptOnce(info: VerifiedNarInfo): Promise<void> {
@@ -197,7 +230,10 @@ export function createTransfers(deps: {
   }
 
   return {
+    hint: (info) => hints.hint(info),
+
     async open(info, wanted, options) {
+      hints.claimed(info)
       const range = wanted ?? { start: 0, end: info.narSize }
       const here = await local(info, range, options)
       if (here !== undefined) return here

@@ -3,9 +3,11 @@
  * stream that somebody offered. What nobody was asked about yet is asked only when the known ways do not suffice.
  */
 import type { CID } from 'multiformats/cid'
+import { PACE_FACTOR, WAY_FAST_BYTES_PER_S } from '../limits.ts'
 import type { BlockSource, CallOptions, SourceId, StreamSource } from '../source.ts'
 import type { Offer } from './offer.ts'
 import type { VerifiedNarInfo } from './policy.ts'
+import { createProgress } from './progress.ts'
 import type { Resolver } from './resolve.ts'
 import type { Scores } from './scores.ts'
 
@@ -18,42 +20,82 @@ export function wayId(way: Way): string {
   return way.kind === 'blocks' ? `blocks:${way.root.toString()}` : way.source.id
 }
 
+/** Under which the pace of a way is remembered: that of blocks is our peers', whatever the root. */
+export function paceId(way: Way): string {
+  return way.kind === 'blocks' ? 'blocks' : way.source.id
+}
+
+interface FindDeps {
+  readonly resolver: Resolver
+  readonly scores: Scores
+  readonly blockSources: readonly BlockSource[]
+}
+
+/**
+ * Whether a way is the last resort: a root that had a part in a wrong NAR lately, and every root while all peers failed
+ * when they were last asked (P8: no NAR waits for those when somebody else has it).
+ */
+export function isDoubtful(way: Way, { scores, blockSources }: Omit<FindDeps, 'resolver'>): boolean {
+  return (
+    way.kind === 'blocks' &&
+    (!scores.usable(wayId(way)) || !blockSources.some((source) => scores.trusted(source.id)))
+  )
+}
+
 /** Each way once, lazily: the sources are asked again (over the network) only when the known ones are used up. */
 export async function* findWays(
   info: VerifiedNarInfo,
-  deps: { resolver: Resolver; scores: Scores; blockSources: readonly BlockSource[] },
+  deps: FindDeps,
   options: CallOptions,
 ): AsyncGenerator<Way, void, undefined> {
   const seen = new Set<string>()
-  function* unseen(ways: readonly Way[]): Generator<Way, void, undefined> {
-    for (const way of ways) {
-      if (seen.has(wayId(way))) continue
-      seen.add(wayId(way))
-      yield way
-    }
+  const unseen = (lastResort: boolean): Way[] => {
+    const ways = order(deps.resolver.offer(info), deps).filter(
+      (way) => !seen.has(wayId(way)) && (lastResort || !isDoubtful(way, deps)),
+    )
+    for (const way of ways) seen.add(wayId(way))
+    return ways
   }
-  // The last resort, after all that others may offer: a root that had a part in a wrong NAR lately, and every root while
-  // all peers failed lately (P8).
-  const { scores, blockSources } = deps
-  const isDoubtful = (way: Way): boolean =>
-    way.kind === 'blocks' &&
-    (!scores.usable(wayId(way)) || !blockSources.some((source) => scores.usable(source.id)))
-  const known = order(deps.resolver.offer(info), deps)
-  yield* unseen(known.filter((way) => !isDoubtful(way)))
-  const all = order(await deps.resolver.askAll(info, options), deps)
-  yield* unseen(all.filter((way) => !isDoubtful(way)))
-  yield* unseen(all)
+  yield* unseen(false)
+  // Each answer is used as it comes: one silent upstream must not keep what another has.
+  const answers = createProgress()
+  let asked = false
+  const asking = deps.resolver.askAll(info, { ...options, onAnswer: () => answers.notify() }).finally(() => {
+    asked = true
+    answers.notify()
+  })
+  asking.catch(() => {})
+  for (;;) {
+    const ways = unseen(false)
+    // With none, nothing may be awaited before `wait`: who answers meanwhile would not be heard.
+    if (ways.length > 0) yield* ways
+    else if (asked) break
+    else await answers.wait(options.signal)
+  }
+  await asking
+  yield* unseen(true)
 }
 
-function order(offer: Offer, deps: { scores: Scores; blockSources: readonly BlockSource[] }): Way[] {
+/** By cost, then by pace; a way known to be many times faster goes first, whatever its cost. */
+function order(offer: Offer, deps: FindDeps): Way[] {
   const { scores, blockSources } = deps
   const streams = [...offer.streams].sort(
     (a, b) =>
       Number(scores.usable(b.id)) - Number(scores.usable(a.id)) ||
+      Number(isFaster(b.id, a.id, scores)) - Number(isFaster(a.id, b.id, scores)) ||
       a.cost - b.cost ||
-      (scores.averageMs(a.id) ?? 0) - (scores.averageMs(b.id) ?? 0),
+      (scores.pace(b.id) ?? 0) - (scores.pace(a.id) ?? 0),
   )
   const blocks: Way[] = offer.roots.map(({ root, from }) => ({ kind: 'blocks', root, told: from }))
   const streamed: Way[] = streams.map((source) => ({ kind: 'stream', source }))
-  return blockSources.length === 0 ? streamed : [...blocks, ...streamed]
+  if (blockSources.length === 0) return streamed
+  const [best] = streams
+  const isSlow = best !== undefined && scores.usable(best.id) && isFaster(best.id, 'blocks', scores)
+  return isSlow ? [...streamed, ...blocks] : [...blocks, ...streamed]
+}
+
+function isFaster(id: string, than: string, scores: Scores): boolean {
+  const [pace, other] = [scores.pace(id), scores.pace(than)]
+  if (pace === undefined || other === undefined || other >= WAY_FAST_BYTES_PER_S) return false
+  return pace >= PACE_FACTOR * other
 }

@@ -47,10 +47,10 @@ export function createGatewaySource(
   return {
     id,
     cost,
-    async fetch({ cid, maxBytes, into }, { signal }) {
+    async fetch({ cid, maxBytes, into, onBytes }, { signal }) {
       signal.throwIfAborted()
       const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
-      const answer = createAnswer({ source: id, cid, maxBytes, into, resolve, reject })
+      const answer = createAnswer({ source: id, cid, maxBytes, into, onBytes, resolve, reject })
       const onAbort = (): void => answer.giveUp(signal.reason as Error)
       signal.addEventListener('abort', onAbort, { once: true })
       const timer = setTimeout(
@@ -123,10 +123,11 @@ function createAnswer(request: {
   readonly cid: CID
   readonly maxBytes: number
   readonly into: Uint8Array | undefined
+  readonly onBytes: ((count: number) => void) | undefined
   readonly resolve: (bytes: Uint8Array) => void
   readonly reject: (error: Error) => void
 }): Answer {
-  const { source, cid, maxBytes, into, resolve, reject } = request
+  const { source, cid, maxBytes, into, onBytes, resolve, reject } = request
   let controller: Dispatcher.DispatchController | undefined
   let given: Error | undefined
   let buffer: Uint8Array | undefined
@@ -172,6 +173,7 @@ function createAnswer(request: {
         }
         buffer.set(chunk, filled)
         filled += chunk.length
+        onBytes?.(chunk.length)
       },
       onResponseEnd() {
         if (buffer !== undefined) resolve(buffer.subarray(0, filled))

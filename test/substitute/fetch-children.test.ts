@@ -51,8 +51,7 @@ describe('interior nodes', () => {
     const silent = peer('silent', small.blocks, (_, { signal }) => silence(signal))
     const { roster, scores } = rosterOf(silent, peer('good', small.blocks))
     assert.equal((await fetchChildren(link, roster, options)).length, 3)
-    await until(() => silent.underWay() === 0)
-    assert.equal(scores.usable('silent'), false)
+    await until(() => silent.underWay() === 0 && !scores.usable('silent'))
     assert.equal(timersAlive(), before)
   })
   it('are had from a source that fails twice and then answers', async () => {

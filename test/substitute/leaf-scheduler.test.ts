@@ -8,7 +8,12 @@ import type { LeafBuffers } from '../../src/dag/leaf-buffers.ts'
 import { LEAF_BYTES } from '../../src/dag/profile.ts'
 import { DagError } from '../../src/dag/reader.ts'
 import type { DagLink } from '../../src/dag/reader.ts'
-import { LEAF_IN_FLIGHT_PER_SOURCE_COUNT, LEAF_WINDOW_COUNT } from '../../src/limits.ts'
+import {
+  LEAF_IN_FLIGHT_PER_SOURCE_COUNT,
+  LEAF_SLOW_MS,
+  LEAF_WINDOW_COUNT,
+  LEAF_WINDOW_START_COUNT,
+} from '../../src/limits.ts'
 import { SourceFaultError, SourceMissError } from '../../src/source.ts'
 import type { BlockSource } from '../../src/source.ts'
 import { BlockUnavailableError } from '../../src/substitute/errors.ts'
@@ -36,10 +41,14 @@ function leaves(count: number, content: (i: number) => number = (i) => i) {
   return { links, blocks }
 }
 
-function scheduling(sources: readonly BlockSource[], links: readonly DagLink[], buffers?: LeafBuffers) {
+function scheduling(
+  sources: readonly BlockSource[],
+  links: readonly DagLink[],
+  { clock = Date.now, ...more }: { buffers?: LeafBuffers; share?: () => number; clock?: () => number } = {},
+) {
   const log = recordingLog()
-  const scores = createScores({ clock: Date.now })
-  const roster = createRoster(sources, { scores, clock: Date.now, log })
+  const scores = createScores({ clock })
+  const roster = createRoster(sources, { scores, clock, log })
   const abort = new AbortController()
   async function* iterate(): AsyncGenerator<DagLink, void, undefined> {
     yield* links
@@ -48,7 +57,7 @@ function scheduling(sources: readonly BlockSource[], links: readonly DagLink[], 
     log,
     scores,
     abort,
-    run: fetchLeaves(iterate(), roster, { signal: abort.signal, ...(buffers && { buffers }) }),
+    run: fetchLeaves(iterate(), roster, { signal: abort.signal, ...more }),
   }
 }
 
@@ -104,6 +113,28 @@ describe('leaf scheduler: order and window', () => {
     await Array.fromAsync(scheduling(three, links).run)
     for (const one of three) assert.equal(one.mostUnderWay(), LEAF_IN_FLIGHT_PER_SOURCE_COUNT)
   })
+  it('begins with few leaves at a source that nobody has measured, and goes on with few while it is slow', async () => {
+    const { links, blocks } = leaves(12)
+    let now = 0
+    const slow = peer('slow', blocks, (block) => {
+      now += LEAF_SLOW_MS
+      return block
+    })
+    const { run } = scheduling([slow], links, { clock: () => now })
+    await Array.fromAsync(run)
+    assert.equal(slow.mostUnderWay(), LEAF_WINDOW_START_COUNT)
+  })
+  it('has no more leaves than its share of what all transfers may have', async () => {
+    const { links, blocks } = leaves(40)
+    const one = peer('one', blocks)
+    let share = 3
+    const { run } = scheduling([one], links, { share: () => share })
+    for (let i = 0; i < 10; i++) await run.next()
+    assert.equal(one.mostUnderWay(), 3)
+    share = 5
+    await Array.fromAsync(run)
+    assert.equal(one.mostUnderWay(), 5)
+  })
   it('stripes over three sources and asks for each leaf once', async () => {
     const { links, blocks } = leaves(96)
     const three = ['a', 'b', 'c'].map((id) =>
@@ -149,7 +180,8 @@ describe('leaf scheduler: order and window', () => {
             }),
           )
           let at = 0
-          for await (const { link, bytes } of scheduling(sources, links, createLeafBuffers(4)).run) {
+          for await (const { link, bytes } of scheduling(sources, links, { buffers: createLeafBuffers(4) })
+            .run) {
             await sleep(0)
             assert.equal(link.offset, at)
             assert.ok(Buffer.from(bytes).equals(blocks.get(link.cid.toString()) ?? Buffer.alloc(0)))
@@ -244,7 +276,10 @@ describe('leaf scheduler: sources that fail', () => {
       if (count <= LEAF_WINDOW_COUNT) throw new SourceFaultError('shaky', 'connection lost')
       return block
     })
-    assertWhole(await Array.fromAsync(scheduling([shaky], links).run), links, blocks)
+    const { run, scores } = scheduling([shaky], links)
+    scores.delivered('shaky', SIZE, 1)
+    assertWhole(await Array.fromAsync(run), links, blocks)
+    assert.equal(scores.all().get('shaky')?.faults, 1)
   })
   it('gives up a source that only fails', async () => {
     const { links, blocks } = leaves(40)
@@ -327,6 +362,8 @@ describe('leaf scheduler: slow sources', () => {
       return block
     })
     const { run, scores } = scheduling([silent, slow], links)
+    // The window is whole from the first leaf on.
+    scores.delivered('slow', SIZE, 1)
     assertWhole(await Array.fromAsync(run), links, blocks)
     assert.equal(scores.usable('silent'), false)
     // One stall, not one a window: the silent one is asked no more while the other answers.

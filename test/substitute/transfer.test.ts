@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, it } from 'node:test'
 import { rawCid, sha256 } from '../../src/dag/cid.ts'
 import { LEAF_BYTES } from '../../src/dag/profile.ts'
-import { HELD_BACK_BYTES, SOURCE_MAX_FAULTS_PER_NAR } from '../../src/limits.ts'
+import { HELD_BACK_BYTES, SOURCE_MAX_FAULTS_PER_NAR, TRANSFERS_MAX_COUNT } from '../../src/limits.ts'
 import type { NarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
 import { COST, SourceFaultError } from '../../src/source.ts'
@@ -444,7 +444,7 @@ describe('transfer: what takes its time', { concurrency: true }, () => {
   it('makes those wait who are too many', async (t) => {
     let go: () => void = () => {}
     const held = new Promise<void>((resolve) => (go = resolve))
-    const list = Array.from({ length: 40 }, (_, i) => {
+    const list = Array.from({ length: TRANSFERS_MAX_COUNT + 8 }, (_, i) => {
       const bytes = noise(1_000 + i, `many-${i}`)
       return { bytes, told: narInfoOf(planOf(bytes), `many-${i}`) }
     })
@@ -454,9 +454,9 @@ describe('transfer: what takes its time', { concurrency: true }, () => {
     })
     const node = await engine(t, { sources })
     const reading = list.map(({ told }) => whole(node, told))
-    await until(() => node.transfers.running() === 32)
+    await until(() => node.transfers.running() === TRANSFERS_MAX_COUNT)
     await sleep(50)
-    assert.equal(node.transfers.running(), 32)
+    assert.equal(node.transfers.running(), TRANSFERS_MAX_COUNT)
     go()
     for (const [i, bytes] of (await Promise.all(reading)).entries()) assert.deepEqual(bytes, list[i]?.bytes)
   })

@@ -1,0 +1,114 @@
+/**
+ * Those who follow one transfer. What they may have: all that is on disk but the last HELD_BACK_BYTES of what each asked
+ * for; those too once the NarHash of the whole is proved. So a response that completes is right, and a wrong one
+ * breaks off (P1).
+ */
+import { HELD_BACK_BYTES, ORPHAN_GRACE_MS } from '../limits.ts'
+import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
+import type { SpoolFile } from '../spool/spool-file.ts'
+import type { Progress } from './progress.ts'
+
+/** What its readers see of a transfer. */
+export interface Followable {
+  /** Undefined while there is none; another one after the bytes of the first were thrown away. */
+  readonly file: SpoolFile | undefined
+  readonly verified: boolean
+  /** Different roots were told: nothing goes out before the NarHash is proved. */
+  readonly disputed: boolean
+  readonly failure: Error | undefined
+}
+
+export interface Readers {
+  /** Furthest byte that any of them got: once it is above 0 the bytes cannot be taken back. */
+  readonly released: number
+  /** Up to where one may read who wants to read up to `end`. */
+  releasable(end: number): number
+  /** Resolves when one of this range would get its first byte. @throws the transfer's failure */
+  firstByte(range: ByteRange, options: CallOptions): Promise<void>
+  /** Counts as a reader while the promise is pending. */
+  waiting<T>(work: () => Promise<T>): Promise<T>
+  read(range: ByteRange, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined>
+  /** Nobody needs to be waited for any more. */
+  close(): void
+}
+
+/** @param onOrphaned nobody has read for ORPHAN_GRACE_MS */
+export function createReaders(transfer: Followable, progress: Progress, onOrphaned: () => void): Readers {
+  let released = 0
+  let count = 0
+  let orphaned: NodeJS.Timeout | undefined
+
+  const releasable = (end: number): number =>
+    transfer.verified
+      ? end
+      : transfer.disputed
+        ? 0
+        : Math.max(0, Math.min(transfer.file?.prefix ?? 0, end - HELD_BACK_BYTES))
+
+  function enter(): void {
+    count += 1
+    clearTimeout(orphaned)
+  }
+
+  function leave(): void {
+    count -= 1
+    if (count > 0 || transfer.verified || transfer.failure !== undefined) return
+    orphaned = setTimeout(onOrphaned, ORPHAN_GRACE_MS)
+  }
+
+  async function waiting<T>(work: () => Promise<T>): Promise<T> {
+    enter()
+    try {
+      return await work()
+    } finally {
+      leave()
+    }
+  }
+
+  return {
+    get released() {
+      return released
+    },
+    releasable,
+    waiting,
+
+    firstByte: (range, { signal }) =>
+      waiting(async () => {
+        while (releasable(range.end) <= range.start && range.end > range.start) {
+          if (transfer.failure !== undefined) throw transfer.failure
+          await progress.wait(signal)
+        }
+      }),
+
+    async *read(range, options) {
+      enter()
+      try {
+        let at = range.start
+        while (at < range.end) {
+          if (transfer.failure !== undefined) throw transfer.failure
+          const end = releasable(range.end)
+          const { file } = transfer
+          if (file === undefined || end <= at) {
+            await progress.wait(options.signal)
+            continue
+          }
+          try {
+            for await (const bytes of file.read({ start: at, end }, options)) {
+              // Thrown away between disk and here: wait for the new one.
+              if (file !== transfer.file) break
+              at += bytes.length
+              released = Math.max(released, at)
+              yield bytes
+            }
+          } catch (error) {
+            if (file === transfer.file) throw error
+          }
+        }
+      } finally {
+        leave()
+      }
+    },
+
+    close: () => clearTimeout(orphaned),
+  }
+}

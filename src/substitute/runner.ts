@@ -1,0 +1,205 @@
+/**
+ * One way to a NAR's bytes, opened: leaf by leaf from all block sources, or one stream, in order from one byte on.
+ * Leaves are checked by the scheduler; the NarHash is the transfer's to prove.
+ */
+import type { LeafBuffers } from '../dag/leaf-buffers.ts'
+import { LEAF_BYTES } from '../dag/profile.ts'
+import type { DagLink } from '../dag/reader.ts'
+import type { Log } from '../log.ts'
+import { narHashDigest } from '../nix/hash.ts'
+import { SourceFaultError, SourceLieError, SourceRestingError } from '../source.ts'
+import type { CallOptions, NarRef, SourceId } from '../source.ts'
+import { leafLinks } from './dag-walk.ts'
+import { NarHashMismatchError, WayStalledError } from './errors.ts'
+import { fetchChildren } from './fetch-children.ts'
+import type { FirstBytes } from './first-bytes.ts'
+import { fetchLeaves } from './leaf-scheduler.ts'
+import type { LeafShares } from './leaf-shares.ts'
+import type { SourceRoster } from './roster.ts'
+import type { Scores } from './scores.ts'
+import { paceId } from './ways.ts'
+import type { Way } from './ways.ts'
+
+export interface RunnerDeps {
+  /** For the leaves on their way, and how many there may be; both shared by all transfers. */
+  readonly buffers: LeafBuffers
+  readonly shares: LeafShares
+  readonly firstBytes: FirstBytes
+  readonly scores: Scores
+  /** Children of a root that were fetched ahead. */
+  rootChildren(nar: NarRef): readonly DagLink[] | undefined
+  readonly clock: () => number
+  readonly log: Log
+}
+
+/** The next bytes of the NAR. */
+interface Piece {
+  readonly bytes: Uint8Array
+  readonly from: SourceId
+  /** Of a whole leaf, when it has been checked against these bytes. */
+  readonly digest?: Uint8Array
+  /** To be called once, when nobody reads the bytes any more. */
+  release?(): void
+}
+
+export interface Runner {
+  readonly way: Way
+  /** Byte of the NAR at which its first piece begins; of leaves the beginning of one. */
+  readonly start: number
+  /** Milliseconds of the clock. */
+  readonly begunAt: number
+  /** Bytes that came, whatever their place: the scheduler sees to it that the next in order comes, too. */
+  readonly arrived: number
+  /** When the last of them came, or it began. */
+  readonly lastAt: number
+  /** Called at each arrival; one at a time. */
+  onArrival: (() => void) | undefined
+  /** Resolves when `next` would have something at once, or the way has ended well. @throws as `next` */
+  ready(): Promise<void>
+  /** @throws DagError and NarHashMismatchError against whoever told the root; the reason of `stop`; why the way ended */
+  next(): Promise<IteratorResult<Piece, void>>
+  /** Resolves when nothing of it is under way any more. */
+  stop(reason: Error): Promise<void>
+}
+
+/** Begins at once. @param from byte of the NAR that is missing first */
+export function startRunner(
+  way: Way,
+  request: { nar: NarRef; from: number; roster: SourceRoster },
+  deps: RunnerDeps,
+  options: CallOptions,
+): Runner {
+  const { clock, scores, firstBytes } = deps
+  const start = way.kind === 'blocks' ? request.from - (request.from % LEAF_BYTES) : request.from
+  const begunAt = clock()
+  const own = new AbortController()
+  const signal = AbortSignal.any([options.signal, own.signal])
+  let arrived = 0
+  let lastAt = begunAt
+  let over = false
+  const onBytes = (count: number): void => {
+    lastAt = clock()
+    if (arrived === 0) firstBytes.came(lastAt - begunAt)
+    arrived += count
+    runner.onArrival?.()
+  }
+  const pieces =
+    way.kind === 'blocks'
+      ? leafPieces(way, request, deps, { signal, onBytes })
+      : streamPieces(way, request, deps, { signal, onBytes })
+  /** Asked for and not taken yet. */
+  let first: Promise<IteratorResult<Piece, void>> | undefined
+
+  const end = (): void => {
+    if (over) return
+    over = true
+    if (arrived === 0) firstBytes.missed(clock() - begunAt)
+    else scores.paced(paceId(way), arrived, clock() - begunAt)
+  }
+  const advance = async (): Promise<IteratorResult<Piece, void>> => {
+    try {
+      const next = await pieces.next()
+      if (next.done === true) end()
+      return next
+    } catch (error) {
+      end()
+      throw own.signal.aborted ? (own.signal.reason as Error) : error
+    }
+  }
+
+  const runner: Runner = {
+    way,
+    start,
+    begunAt,
+    get arrived() {
+      return arrived
+    },
+    get lastAt() {
+      return lastAt
+    },
+    onArrival: undefined,
+    async ready() {
+      first ??= advance()
+      await first
+    },
+    next() {
+      const next = first ?? advance()
+      first = undefined
+      return next
+    },
+    async stop(reason) {
+      own.abort(reason)
+      await first?.catch(() => {})
+      end()
+      await pieces.return().catch(() => {})
+    },
+  }
+  return runner
+}
+
+type WatchedOptions = CallOptions & { onBytes: (count: number) => void }
+
+async function* leafPieces(
+  way: Way & { kind: 'blocks' },
+  { nar, from, roster }: { nar: NarRef; from: number; roster: SourceRoster },
+  deps: RunnerDeps,
+  options: WatchedOptions,
+): AsyncGenerator<Piece, void, undefined> {
+  const { narHash, narSize } = nar
+  const { root } = way
+  if (narSize <= LEAF_BYTES && Buffer.compare(root.multihash.digest, narHashDigest(narHash)) !== 0) {
+    throw new NarHashMismatchError(
+      `root ${root.toString()}: so small a NAR is one block, and its CID its NarHash`,
+    )
+  }
+  const links = leafLinks(
+    { root, narSize, from },
+    async (link, inner) =>
+      (link.offset === 0 && link.size === narSize ? deps.rootChildren({ ...nar, root }) : undefined) ??
+      (await fetchChildren(link, roster, { ...inner, onBytes: options.onBytes })),
+    options,
+  )
+  const share = deps.shares.join()
+  try {
+    const leaves = fetchLeaves(links, roster, { ...options, buffers: deps.buffers, share: share.count })
+    for await (const leaf of leaves) {
+      const { bytes, from, link } = leaf
+      yield { bytes, from, digest: link.cid.multihash.digest, release: () => leaf.release() }
+    }
+  } finally {
+    share.leave()
+  }
+}
+
+async function* streamPieces(
+  way: Way & { kind: 'stream' },
+  { nar: { narHash, narSize }, from }: { nar: NarRef; from: number },
+  { scores, clock }: RunnerDeps,
+  { signal, onBytes }: WatchedOptions,
+): AsyncGenerator<Piece, void, undefined> {
+  const { source } = way
+  const begun = clock()
+  let at = from
+  try {
+    for await (const bytes of source.open({ narHash, narSize }, from, { signal })) {
+      onBytes(bytes.length)
+      const room = narSize - at
+      at += Math.min(bytes.length, room)
+      yield { bytes: bytes.subarray(0, room), from: source.id }
+      // What fits may still be right: the NarHash decides.
+      if (bytes.length > room) {
+        throw new SourceLieError(source.id, `${source.id} gave more than the ${narSize} bytes of ${narHash}`)
+      }
+    }
+    if (at < narSize) {
+      throw new SourceFaultError(source.id, `${source.id} ended at byte ${at} of ${narSize}`)
+    }
+  } catch (error) {
+    const { reason } = signal as { reason: unknown }
+    // As with blocks: one that gave others something meanwhile is slower than the next way, and not at fault.
+    const isFault = reason instanceof WayStalledError && !scores.deliveredSince(source.id, begun)
+    if (signal.aborted ? isFault : !(error instanceof SourceRestingError)) scores.faulted(source.id, begun)
+    throw error
+  }
+  scores.delivered(source.id, at - from, clock() - begun)
+}
