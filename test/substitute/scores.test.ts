@@ -1,11 +1,17 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { SCORE_BACK_OFF_MAX_MS, SCORE_BACK_OFF_MS, SCORE_LIE_BACK_OFF_MS } from '../../src/limits.ts'
+import {
+  PACE_MAX_AGE_MS,
+  PACE_MIN_BYTES,
+  SCORE_BACK_OFF_MAX_MS,
+  SCORE_BACK_OFF_MS,
+  SCORE_LIE_BACK_OFF_MS,
+} from '../../src/limits.ts'
 import { createScores } from '../../src/substitute/scores.ts'
 
 function timed() {
   let now = 1_000_000
-  return { scores: createScores({ clock: () => now }), pass: (ms: number) => (now += ms) }
+  return { scores: createScores({ clock: () => now }), pass: (ms: number) => (now += ms), now: () => now }
 }
 
 describe('scores', () => {
@@ -35,5 +41,36 @@ describe('scores', () => {
     assert.equal(scores.usable('a'), false)
     pass(1)
     assert.equal(scores.usable('a'), true)
+  })
+  it('take the requests that were under way when a source failed for one fault, whichever NAR they were of', () => {
+    const { scores, pass, now } = timed()
+    const begun = now()
+    pass(100)
+    for (let i = 0; i < 25; i++) scores.faulted('a', begun)
+    assert.equal(scores.all().get('a')?.faults, 1)
+    pass(SCORE_BACK_OFF_MS)
+    assert.equal(scores.usable('a'), true)
+    const again = now()
+    pass(1)
+    scores.faulted('a', again)
+    assert.equal(scores.all().get('a')?.faults, 2)
+  })
+  it('trust a source that failed only when it has answered again', () => {
+    const { scores, pass } = timed()
+    assert.equal(scores.trusted('a'), true)
+    scores.faulted('a')
+    pass(SCORE_BACK_OFF_MAX_MS)
+    assert.deepEqual([scores.usable('a'), scores.trusted('a')], [true, false])
+    scores.answered('a')
+    assert.equal(scores.trusted('a'), true)
+  })
+  it('forget a pace after a while, and measure none by a few bytes', () => {
+    const { scores, pass } = timed()
+    scores.paced('a', PACE_MIN_BYTES - 1, 1)
+    assert.equal(scores.pace('a'), undefined)
+    scores.paced('a', 2 * PACE_MIN_BYTES, 2_000)
+    assert.equal(scores.pace('a'), PACE_MIN_BYTES)
+    pass(PACE_MAX_AGE_MS + 1)
+    assert.equal(scores.pace('a'), undefined)
   })
 })

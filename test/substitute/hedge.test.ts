@@ -1,0 +1,229 @@
+import assert from 'node:assert/strict'
+import type { TestContext } from 'node:test'
+import { describe, it } from 'node:test'
+import { HEDGE_START_MS, LAST_RESORT_MS, PACE_FACTOR, WAY_PACE_MS, WAY_QUIET_MS } from '../../src/limits.ts'
+import { COST } from '../../src/source.ts'
+import { WayStalledError } from '../../src/substitute/errors.ts'
+import { createFirstBytes } from '../../src/substitute/first-bytes.ts'
+import { watchWithHedge } from '../../src/substitute/hedge.ts'
+import type { Runner } from '../../src/substitute/runner.ts'
+import { createScores } from '../../src/substitute/scores.ts'
+import type { Way } from '../../src/substitute/ways.ts'
+import { KIB, MIB, stream } from './kit.ts'
+
+function wayNamed(id: string): Way {
+  return { kind: 'stream', source: stream(id, new Uint8Array(0), undefined, { cost: COST.upstream }) }
+}
+
+/** A runner whose bytes come by hand. */
+function runnerOf(way: Way) {
+  const readiness = Promise.withResolvers<void>()
+  readiness.promise.catch(() => {})
+  const state = { arrived: 0, lastAt: Date.now() }
+  let stopped: Error | undefined
+  const runner: Runner = {
+    way,
+    start: 0,
+    begunAt: Date.now(),
+    get arrived() {
+      return state.arrived
+    },
+    get lastAt() {
+      return state.lastAt
+    },
+    onArrival: undefined,
+    ready: () => readiness.promise,
+    next: () => Promise.reject(new Error('nobody calls this')),
+    async stop(reason) {
+      stopped ??= reason
+    },
+  }
+  return {
+    runner,
+    stopped: () => stopped,
+    fails: (error: Error) => readiness.reject(error),
+    gives(count: number) {
+      state.arrived += count
+      state.lastAt = Date.now()
+      runner.onArrival?.()
+      readiness.resolve()
+    },
+  }
+}
+
+/** Time that passes by hand, in steps of 50 ms. */
+function hedging(t: TestContext, names: readonly string[], { doubtful = false, pieceMs = 0 } = {}) {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
+  const scores = createScores({ clock: Date.now })
+  const firstBytes = createFirstBytes()
+  const left = names.map(wayNamed)
+  const begun: ReturnType<typeof runnerOf>[] = []
+  const failed: unknown[] = []
+  const followed = runnerOf(wayNamed('followed'))
+  const hedge = watchWithHedge(
+    followed.runner,
+    {
+      doubtful,
+      pieceMs: () => pieceMs,
+      takeNext: async () => left.shift(),
+      giveBack: (way) => left.unshift(way),
+      begin(way) {
+        const one = runnerOf(way)
+        begun.push(one)
+        return one.runner
+      },
+      rivalFailed: (_, error) => failed.push(error),
+    },
+    { clock: Date.now, firstBytes, scores },
+  )
+  hedge.waitsSince = Date.now()
+  const settle = async (): Promise<void> => {
+    for (let i = 0; i < 10; i++) await Promise.resolve()
+  }
+  const pass = async (ms: number, step: () => void = () => {}): Promise<void> => {
+    for (let at = 0; at < ms; at += 50) {
+      step()
+      t.mock.timers.tick(50)
+      await settle()
+    }
+  }
+  return { hedge, followed, begun, failed, left, scores, firstBytes, pass, settle }
+}
+
+describe('hedge', () => {
+  it('begins the next way beside one that gives nothing, and follows it from its first byte on', async (t) => {
+    const { hedge, followed, begun, pass, settle } = hedging(t, ['next'])
+    await pass(HEDGE_START_MS - 50)
+    assert.equal(begun.length, 0)
+    await pass(100)
+    assert.equal(begun.length, 1)
+    assert.equal(followed.stopped(), undefined, 'given up before the next one has shown anything')
+    begun[0]?.gives(1)
+    await settle()
+    assert.equal(hedge.winner, begun[0]?.runner)
+    assert.ok(followed.stopped() instanceof WayStalledError)
+  })
+  it('begins it at once when all peers of the way failed lately', async (t) => {
+    const { begun, pass } = hedging(t, ['next'], { doubtful: true })
+    await pass(50)
+    assert.equal(begun.length, 1)
+  })
+  it('stops the loser at once, and gives its way back', async (t) => {
+    const { hedge, followed, begun, left, pass } = hedging(t, ['next'])
+    await pass(HEDGE_START_MS + 50)
+    followed.gives(1)
+    assert.ok(begun[0]?.stopped())
+    assert.equal(left.length, 1)
+    begun[0]?.gives(MIB)
+    await pass(50)
+    assert.equal(hedge.winner, undefined)
+    assert.equal(followed.stopped(), undefined)
+  })
+  it('begins one at a time, and the next when one fails', async (t) => {
+    const { begun, failed, pass, settle } = hedging(t, ['a', 'b', 'c'])
+    await pass(20 * HEDGE_START_MS)
+    assert.equal(begun.length, 1)
+    begun[0]?.fails(new Error('refused'))
+    await settle()
+    await pass(50)
+    assert.equal(begun.length, 2)
+    assert.equal(failed.length, 1)
+  })
+  it('waits for as long as first bytes take of late', async (t) => {
+    const { begun, pass, firstBytes } = hedging(t, [])
+    for (let i = 0; i < 10; i++) firstBytes.came(i === 9 ? 10_000 : 200)
+    assert.equal(firstBytes.delayMs(), 200)
+    await pass(50)
+    assert.equal(begun.length, 0)
+  })
+  it('is begun when the way falls silent, each time later than before', async (t) => {
+    const { followed, begun, pass } = hedging(t, ['next'])
+    followed.gives(MIB)
+    await pass(WAY_QUIET_MS - 100)
+    assert.equal(begun.length, 0)
+    await pass(600)
+    assert.equal(begun.length, 1)
+    followed.gives(MIB)
+    await pass(WAY_QUIET_MS + 500)
+    assert.equal(begun.length, 1)
+    await pass(WAY_QUIET_MS)
+    assert.equal(begun.length, 2)
+  })
+  it('takes no silence for that of the source while we are busy ourselves', async (t) => {
+    const { hedge, followed, begun, pass } = hedging(t, ['next'])
+    followed.gives(100 * MIB)
+    hedge.waitsSince = undefined
+    await pass(3 * WAY_QUIET_MS)
+    assert.equal(begun.length, 0)
+  })
+  it('expects no leaf sooner than they come as a rule', async (t) => {
+    const { followed, begun, pass } = hedging(t, ['next'], { pieceMs: 2_000 })
+    followed.gives(MIB)
+    await pass(2 * WAY_QUIET_MS)
+    assert.equal(begun.length, 0)
+  })
+  it('tries the next beside a trickle, which it leaves when more comes from there', async (t) => {
+    const { hedge, followed, begun, pass, settle } = hedging(t, ['next'])
+    await pass(WAY_PACE_MS + 500, () => followed.gives(1))
+    assert.equal(begun.length, 1)
+    begun[0]?.gives(64 * KIB)
+    await settle()
+    assert.equal(hedge.winner, begun[0]?.runner)
+  })
+  it('stays with a slow way when the next is no faster, and tries again later', async (t) => {
+    const { hedge, followed, begun, left, pass } = hedging(t, ['next'])
+    const step = (): void => followed.gives(4 * KIB)
+    await pass(WAY_PACE_MS + 500, step)
+    assert.equal(begun.length, 1)
+    await pass(1_000, step)
+    begun[0]?.gives(16 * KIB)
+    await pass(50, step)
+    assert.equal(hedge.winner, undefined)
+    assert.equal(left.length, 1)
+    await pass(WAY_PACE_MS, step)
+    assert.equal(begun.length, 1)
+    await pass(WAY_PACE_MS + 500, step)
+    assert.equal(begun.length, 2)
+  })
+  it('leaves a way for one that is known to be many times faster', async (t) => {
+    const { hedge, followed, begun, scores, pass, settle } = hedging(t, ['next'])
+    // 1 MiB a second.
+    const step = (): void => followed.gives(MIB / 20)
+    scores.paced('next', (PACE_FACTOR + 1) * MIB, 1_000)
+    await pass(WAY_PACE_MS + 500, step)
+    assert.equal(begun.length, 1)
+    begun[0]?.gives(1)
+    await settle()
+    assert.equal(hedge.winner, begun[0]?.runner)
+  })
+  it('does not try a way of which nothing is known beside one that moves', async (t) => {
+    const { followed, begun, pass } = hedging(t, ['next'])
+    await pass(4 * WAY_PACE_MS, () => followed.gives(MIB / 20))
+    assert.equal(begun.length, 0)
+  })
+  it('keeps the only way, however slow or silent', async (t) => {
+    const { hedge, followed, pass } = hedging(t, [])
+    await pass(20 * WAY_PACE_MS)
+    assert.equal(followed.stopped(), undefined)
+    assert.equal(hedge.winner, undefined)
+  })
+  it('gives peers that all failed lately a short time, when nobody else is left', async (t) => {
+    const { hedge, followed, pass } = hedging(t, [], { doubtful: true })
+    await pass(LAST_RESORT_MS - 100)
+    assert.equal(followed.stopped(), undefined)
+    await pass(500)
+    assert.ok(followed.stopped() instanceof WayStalledError)
+    assert.equal(hedge.winner, undefined)
+  })
+  it('hands over what is under way when it is stopped, and does nothing after that', async (t) => {
+    const { hedge, followed, begun, pass, settle } = hedging(t, ['next', 'other'])
+    await pass(HEDGE_START_MS + 50)
+    assert.equal(hedge.stop(), begun[0]?.runner)
+    begun[0]?.gives(1)
+    await settle()
+    await pass(20 * WAY_PACE_MS)
+    assert.equal(hedge.winner, undefined)
+    assert.equal(followed.stopped(), undefined)
+    assert.equal(begun.length, 1)
+  })
+})

@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import type { TestContext } from 'node:test'
+import { PROBE_DEADLINE_MS, SCORE_BACK_OFF_MS } from '../../src/limits.ts'
+import { createProber } from '../../src/substitute/probe.ts'
+import { createScores } from '../../src/substitute/scores.ts'
+import { recordingLog } from '../kit/log.ts'
+import { noise, planOf } from '../spool/kit.ts'
+import { blocksOf, flipped, KIB, MIB, peer, silence, until } from './kit.ts'
+import type { Peer } from './kit.ts'
+
+const nar = noise(3 * MIB)
+const plan = planOf(nar)
+const blocks = blocksOf(nar)
+
+/** The peers failed once, and their back-off is over. */
+function probing(...peers: Peer[]) {
+  let now = 1_000_000
+  const clock = (): number => now
+  const scores = createScores({ clock })
+  const log = recordingLog()
+  for (const { id } of peers) scores.faulted(id)
+  now += SCORE_BACK_OFF_MS
+  return { prober: createProber({ blockSources: peers, scores, clock, log }), scores, log }
+}
+
+describe('probe', () => {
+  for (const [title, bytes] of [
+    ['a node', nar],
+    ['a leaf', noise(100 * KIB)],
+  ] as const) {
+    it(`makes a peer trusted that gives ${title}`, async () => {
+      const one = peer('one', blocksOf(bytes))
+      const { prober, scores } = probing(one)
+      const { root, narSize } = planOf(bytes)
+      prober.probe({ root, narSize })
+      prober.probe({ root, narSize })
+      await until(() => scores.trusted('one'))
+      assert.equal(one.asked.length, 1)
+      prober.probe({ root, narSize })
+      assert.equal(one.asked.length, 1, 'a trusted one is asked')
+    })
+  }
+  it('makes a peer trusted that says that it does not have the block', async () => {
+    const { prober, scores } = probing(peer('empty', new Map()))
+    prober.probe(plan)
+    await until(() => scores.trusted('empty'))
+  })
+  it('leaves out who is still in its back-off', () => {
+    const one = peer('one', blocks)
+    const { prober, scores } = probing(one)
+    scores.faulted('one')
+    prober.probe(plan)
+    assert.equal(one.asked.length, 0)
+  })
+  it('takes a wrong block for a lie', async () => {
+    const { prober, scores } = probing(peer('liar', blocks, flipped))
+    prober.probe(plan)
+    await until(() => scores.all().get('liar')?.lies === 1)
+  })
+  it('gives up a silent one, for longer than before, and tells nobody', async (t: TestContext) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const one = peer('silent', blocks, (_, { signal }) => silence(signal))
+    const { prober, scores, log } = probing(one)
+    prober.probe(plan)
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+    t.mock.timers.tick(PROBE_DEADLINE_MS)
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+    assert.equal(scores.all().get('silent')?.faults, 2)
+    assert.equal(scores.usable('silent'), false)
+    assert.deepEqual(
+      log.lines.filter(({ level }) => level !== 'debug'),
+      [],
+    )
+  })
+})
