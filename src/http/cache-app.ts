@@ -25,7 +25,7 @@ import type { HttpEnv } from './respond.ts'
 
 export interface CacheAppDeps {
   readonly resolver: Pick<Resolver, 'byHashPart' | 'byNarHash'>
-  readonly transfers: Pick<Transfers, 'open'>
+  readonly transfers: Pick<Transfers, 'open' | 'hint'>
   readonly lister: NarLister
   /** For what is passed on from them as it is. */
   readonly upstreams: readonly FileSource[]
@@ -81,7 +81,10 @@ export function createCacheApp(deps: CacheAppDeps, config: CacheAppConfig): Hono
     listing: createListings({ ...deps, files }),
     async narInfo(hashPart, options) {
       const info = await resolver.byHashPart(hashPart, options)
-      return info === undefined ? undefined : deps.formatAnswer(info)
+      if (info === undefined) return undefined
+      // HEAD asks whether there is a path, and wants no bytes of it.
+      if (options.method === 'GET') transfers.hint(info)
+      return deps.formatAnswer(info)
     },
     async nar(narHash, options) {
       const info = await resolver.byNarHash(narHash, options)

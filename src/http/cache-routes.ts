@@ -17,7 +17,7 @@ import type { SelectionRequest } from './selection.ts'
 /** Where the routes get their content from. `undefined` is a 404, and so is whatever is thrown. */
 export interface CacheContent {
   /** The whole text, ready to be sent. */
-  narInfo(hashPart: HashPart, options: CallOptions): Promise<string | undefined>
+  narInfo(hashPart: HashPart, options: CallOptions & { method: string }): Promise<string | undefined>
   nar(narHash: NarHash, options: CallOptions): Promise<ServedNar | undefined>
   /** Absent where listings are not given. */
   listing?(hashPart: HashPart, options: CallOptions): Promise<Answer | undefined>
@@ -71,7 +71,7 @@ export function addCacheRoutes(
     const answer =
       kind === 'ls'
         ? await content.listing?.(hashPart, { signal })
-        : narInfoAnswer(await content.narInfo(hashPart, { signal }))
+        : narInfoAnswer(await content.narInfo(hashPart, { signal, method: c.req.method }))
     return respond(c, answer ?? notFound(), { signal, log })
   })
 }

@@ -23,13 +23,15 @@ test('nix-cache-info names the store, asks to be asked, and has a priority', asy
 })
 
 test('a narinfo that is known goes out whole', async () => {
-  const { app } = testCache(nar)
+  const { app, asked } = testCache(nar)
   const response = await app.request(ORIGIN + NARINFO)
   assert.equal(response.status, 200)
   assert.equal(response.headers.get('content-type'), 'text/x-nix-narinfo')
   const text = await response.text()
   assert.equal(response.headers.get('content-length'), String(Buffer.byteLength(text)))
   assert.equal(parseNarInfo(text, STORE_DIR).narHash, nar.info.narHash)
+  // Its NAR is next.
+  assert.ok(asked.includes(`hint ${nar.info.storePath}`))
 })
 
 test('a NAR goes out with what every Nix needs to resume it, and never encoded (C17)', async () => {
@@ -56,7 +58,7 @@ for (const path of [NAR, NARINFO, '/nix-cache-info', '/', '/healthz', '/none', N
     assert.deepEqual([...head.headers], [...get.headers])
     assert.equal(await head.text(), '')
     assert.deepEqual(
-      asked.filter((one) => one.startsWith('open')),
+      asked.filter((one) => one.startsWith('open') || one.startsWith('hint')),
       [],
     )
   })
@@ -185,7 +187,7 @@ for (const [title, error, level] of FAILURES) {
     const fail = () => Promise.reject(error)
     const places = {
       narinfo: testCache(nar, { resolver: { byHashPart: fail, byNarHash: fail } }),
-      open: testCache(nar, { transfers: { open: fail } }),
+      open: testCache(nar, { transfers: { hint() {}, open: fail } }),
       'first byte': testCache(nar, { read: () => failing(error) }),
     }
     for (const [place, { app, log }] of Object.entries(places)) {

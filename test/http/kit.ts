@@ -108,6 +108,7 @@ export function testCache(nar: TestNar, changes: Partial<CacheAppDeps> & { read?
       },
     },
     transfers: {
+      hint: (info) => void asked.push(`hint ${info.storePath}`),
       open(info, range) {
         asked.push(`open ${range?.start ?? 0}-${range?.end ?? info.narSize}`)
         return Promise.resolve({

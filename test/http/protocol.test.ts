@@ -220,7 +220,7 @@ for (const error of ERRORS) {
         { resolver: { byHashPart: fail, byNarHash: fail } },
         [NARINFO, NAR, `/${HASH_PART}.ls`, `/debuginfo/${BUILD_ID}.debug`],
       ],
-      [{ transfers: { open: fail } }, [NAR]],
+      [{ transfers: { hint() {}, open: fail } }, [NAR]],
       [{ read: () => failing(error) }, [NAR]],
       [{ lister: { list: fail } }, [`/${HASH_PART}.ls`]],
       [{ upstreams: [{ id: 'upstream:test', file: fail }] }, Object.keys(FILES).map((name) => `/${name}`)],

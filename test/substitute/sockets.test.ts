@@ -20,6 +20,7 @@ import { STORE_DIR } from '../nix/genuine.ts'
 import { collect, noise, options, planOf } from '../spool/kit.ts'
 import { body, ranged, serveCache } from '../upstream/cache-server.ts'
 import type { Answer, CacheServer } from '../upstream/cache-server.ts'
+import { freshHosts } from '../upstream/hosts.ts'
 import { storeXz } from '../upstream/store-xz.ts'
 import { blocksOf, engine, flipped, KIB, MIB, narInfoOf, tells, until } from './kit.ts'
 import type { Engine, TestSource } from './kit.ts'
@@ -55,7 +56,10 @@ async function upstream(
     [`/${hashPartOf(told.storePath)}.narinfo`]: body(formatNarInfo(file, STORE_DIR)),
     '/nar/it.nar': answer,
   })
-  const source = createUpstream({ url: server.url, storeDir: STORE_DIR }, { log: recordingLog() })
+  const source = createUpstream(
+    { url: server.url, storeDir: STORE_DIR },
+    { log: recordingLog(), hosts: freshHosts().hosts },
+  )
   t.after(() => source.close())
   return { ...server, source }
 }
@@ -123,7 +127,7 @@ const narRequests = ({ requests }: CacheServer) => requests.filter(({ path }) =>
 const sourcesOf = (node: Engine): string =>
   node.log.lines.find(({ message }) => message.startsWith('NAR verified'))?.message ?? ''
 
-describe('over sockets, a change of source in mid-NAR', () => {
+describe('over sockets, a change of source in mid-NAR', { concurrency: 4 }, () => {
   for (const coding of CODINGS) {
     it(`from a peer that dies to an upstream (${coding})`, async (t) => {
       const peer = await gateway(t, blocks, (response, block, count) => {

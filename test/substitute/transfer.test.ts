@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, mkdir, open, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -360,6 +361,26 @@ describe('transfer: many readers', () => {
     const hashes = results.filter((one) => one !== undefined)
     assert.equal(hashes.length, 48)
     assert.deepEqual(new Set(hashes), new Set([sha256(nar).toString('hex')]))
+    await ended(node)
+    assert.deepEqual(upstream.opened, [0])
+  })
+  it('fetches a NAR once for 256 who ask for it together', async (t) => {
+    const upstream = stream('upstream', nar)
+    const node = await engine(t, { sources: streams(info, upstream) })
+    const found = await resolved(node, info)
+    await Promise.all(
+      Array.from({ length: 256 }, async () => {
+        const transfer = await node.transfers.open(found, undefined, options)
+        let length = 0
+        const hash = createHash('sha256')
+        for await (const bytes of transfer.read({ start: 0, end: nar.length }, options)) {
+          length += bytes.length
+          hash.update(bytes)
+        }
+        assert.equal(length, nar.length)
+        assert.deepEqual(hash.digest(), Buffer.from(sha256(nar)))
+      }),
+    )
     await ended(node)
     assert.deepEqual(upstream.opened, [0])
   })
