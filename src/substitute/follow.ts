@@ -70,7 +70,10 @@ export async function follow(
     signal.throwIfAborted()
     const left = hedge.stop()
     if (hedge.winner !== undefined) return { failure: undefined, next: hedge.winner }
-    if (failure !== undefined) return { failure, next: left }
+    if (failure !== undefined) {
+      await hedge.settled()
+      return { failure, next: left }
+    }
     await left?.stop(new Error('the NAR is whole'))
     return { failure: undefined, next: undefined }
   } catch (error) {

@@ -39,6 +39,8 @@ export interface Hedge {
   readonly winner: Runner | undefined
   /** No more looks. @returns a rival under way, now the caller's */
   stop(): Runner | undefined
+  /** After `stop`: resolves when a way that was being asked for is given back, so that whoever takes the next one gets it. */
+  settled(): Promise<void>
 }
 
 export function watchWithHedge(
@@ -54,7 +56,7 @@ export function watchWithHedge(
   let slowMs = WAY_PACE_MS
   let slowSince = runner.begunAt
   let alone = false
-  let asking = false
+  let asking: Promise<Way | undefined> | undefined
   let over = false
   let rival: Runner | undefined
   let winner: Runner | undefined
@@ -66,7 +68,7 @@ export function watchWithHedge(
     mark(now)
     if (alone) {
       if (request.doubtful && runner.arrived === 0 && now - runner.begunAt > LAST_RESORT_MS) give(undefined)
-    } else if (rival === undefined && !asking) {
+    } else if (rival === undefined && asking === undefined) {
       const reason = isSilent(now) ? 'silent' : isSlow(now) ? 'slow' : undefined
       if (reason !== undefined) void race(reason)
     }
@@ -103,10 +105,10 @@ export function watchWithHedge(
   const isSlow = (now: number): boolean => now - slowSince >= slowMs && pace(now) < WAY_FAST_BYTES_PER_S
 
   const race = async (reason: 'silent' | 'slow'): Promise<void> => {
-    asking = true
     const before = runner.arrived
-    const way = await request.takeNext().catch(() => undefined)
-    asking = false
+    asking = request.takeNext().catch(() => undefined)
+    const way = await asking
+    asking = undefined
     if (way === undefined) {
       alone = true
       return
@@ -193,6 +195,9 @@ export function watchWithHedge(
       const left = rival
       rival = undefined
       return left
+    },
+    async settled() {
+      await asking
     },
   }
   plan()

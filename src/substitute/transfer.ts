@@ -189,11 +189,9 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
         runner = next
         failed = failure === undefined && next === undefined ? undefined : wayId(way)
         if (failure !== undefined) reasons.push(ended(way, failure))
-        const before = used.some((one) => wayId(one) === wayId(way))
-        if (target.prefix > from && !before) used.push(way)
+        if (target.prefix > from && !used.some((one) => wayId(one) === wayId(way))) used.push(way)
         // What came by a root that is now known to be wrong is thrown away while it can be.
-        if (wrong.has(wayId(way)) && (before || target.prefix > from) && readers.released === 0)
-          await restart()
+        if (used.some((one) => wrong.has(wayId(one))) && readers.released === 0) await restart()
       }
     } finally {
       await runner?.stop(new Error('the round is over'))
