@@ -34,27 +34,27 @@ export async function* publishRequest(
     throw new RequestError(`no feed ${JSON.stringify(request.feed)} is published here (${known})`)
   }
   const sizeBefore = feed.size
-  const candidates = await gather(request, deps, config, options)
-  for await (const item of deps.publisher.publish(candidates, { feed, dryRun: request.dryRun }, options)) {
-    yield { kind: 'item', ...item }
+  const cache = request.from === undefined ? undefined : deps.openCache(cacheUrl(request.from))
+  try {
+    const candidates =
+      cache === undefined
+        ? gatherFromStore(request, deps, config)
+        : await fromCache(cache, await hashParts(request, cache, config.storeDir), options)
+    for await (const item of deps.publisher.publish(candidates, { feed, dryRun: request.dryRun }, options)) {
+      yield { kind: 'item', ...item }
+    }
+  } finally {
+    // Only now: candidates are read from it while they are published.
+    await cache?.close()
   }
   yield { kind: 'done', feed: feed.name, added: feed.size - sizeBefore, size: feed.size }
 }
 
-async function gather(
+function gatherFromStore(
   request: PublishRequest,
   deps: PublishDeps,
   config: { storeDir: string },
-  options: CallOptions,
-): Promise<Candidate[]> {
-  if (request.from !== undefined) {
-    const cache = deps.openCache(cacheUrl(request.from))
-    try {
-      return await fromCache(cache, await hashParts(request, cache, config.storeDir), options)
-    } finally {
-      await cache.close()
-    }
-  }
+): Candidate[] {
   if (deps.store === undefined) {
     throw new RequestError('there is no local Nix store here; name a binary cache with --from')
   }
