@@ -99,6 +99,8 @@ export async function main(argv: readonly string[]): Promise<void> {
 async function openNode(config: Config, version: string, { log }: NodeDeps): Promise<NarswarmNode> {
   const { stateDir, storeDir } = config
   const clock = Date.now
+  /** For how long something took or may take: the wall clock may be set meanwhile. */
+  const stopwatch = (): number => performance.now()
   const started = new Date(clock()).toISOString().replace(/\.\d+Z$/, 'Z')
 
   await mkdir(stateDir, { recursive: true, mode: 0o700 })
@@ -149,7 +151,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
   }
 
   const xzThreads = createXzThreads()
-  const hosts = createHosts({ log, clock: () => performance.now(), random: Math.random })
+  const hosts = createHosts({ log, clock: stopwatch, random: Math.random })
   const upstreams = config.upstreams.map((url) =>
     createUpstream({ url, storeDir }, { log, hosts, xzThreads }),
   )
@@ -182,7 +184,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
   ]
 
   const local = store === undefined ? [] : [storeNarInfos(store)]
-  const scores = createScores({ clock })
+  const scores = createScores({ clock: stopwatch })
   const resolver = createResolver({
     policy,
     table,
@@ -201,7 +203,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
     badRoot: (info, way) => {
       if (way.kind === 'blocks') follower.markBad(info.narHash, way.root)
     },
-    clock,
+    clock: stopwatch,
     log,
   })
   const listeners: Listener[] = []
