@@ -19,7 +19,10 @@ export interface Origin {
 }
 
 export interface Clients {
-  /** Paths whose narinfo went out whole: from then on their NARs are answered for. */
+  /**
+   * Paths whose narinfo went out whole: from then on their NARs are answered for. Not while the disk was full: then an
+   * answer is better than none, and its row is written later if at all.
+   */
   readonly answered: ReadonlySet<TruePath>
   /** NARs that went out whole. */
   readonly had: ReadonlySet<TrueNar>
@@ -38,8 +41,8 @@ const RETRY_MS = 250
 const RETRIES_COUNT = 5
 /** What a client asks for in a row before it takes a breath. */
 const BREATH_MAX_MS = 120
-/** A source that has been well for so long has no excuse of its own any more. */
-const WELL_MS = 10_000
+/** A host that has been well for longer than its breaker may rest has no excuse of its own any more. */
+const WELL_MS = 32_000
 
 export function startClients(
   count: number,
@@ -99,12 +102,13 @@ export function startClients(
   }
 
   async function narInfo(path: TruePath, headers?: Record<string, string>): Promise<boolean> {
+    const begun = performance.now()
     const { verdict } = await ask(
       { target: `/${path.hashPart}.narinfo`, ...(headers && { headers }) },
       { kind: 'narinfo', path },
     )
     const right = 'outcome' in verdict && verdict.outcome === 'right'
-    if (right) answered.add(path)
+    if (right && subject.untroubledSince(begun)) answered.add(path)
     return right
   }
 

@@ -20,16 +20,16 @@ export const FAILPOINT_MARK = 'torture failpoint'
 
 /** How many calls of a kind there may be before the one: most die early in a life, some late. */
 const MOST_CALLS: Record<FailpointKind, number> = {
-  create: 8,
-  write: 60,
-  fsync: 12,
+  create: 4,
+  write: 20,
+  fsync: 5,
   datasync: 2,
-  rename: 8,
-  rm: 12,
-  mkdir: 8,
+  rename: 4,
+  rm: 6,
+  mkdir: 3,
   sync: 1,
-  commit: 30,
-  run: 80,
+  commit: 12,
+  run: 20,
 }
 
 /** @returns the value of TORTURE_FAILPOINT */

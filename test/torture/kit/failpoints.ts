@@ -110,6 +110,8 @@ if (isMainThread) {
 
   Date.now = () => realNow() + (windows.clockMs ?? 0)
   process.on('message', (message: Windows) => (windows = message))
+  // Whatever became of the driver, nothing of the run outlives it.
+  process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
   // Nothing but the program's own work keeps it alive.
   process.channel?.unref()
 }

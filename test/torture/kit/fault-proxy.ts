@@ -22,18 +22,23 @@ export interface FaultProxy {
   close(): Promise<void>
 }
 
+/** `fair`: never anything wrong; `mild`: mostly well for long, as a cache that users choose is. */
+export type Climate = 'fair' | 'mild' | 'changing'
+
+const CALM_WEIGHT = { fair: 1, mild: 15, changing: 5 } as const
+const SPELL_MAX_MS = { fair: 0, mild: 30_000, changing: 15_000 } as const
+
 const SPOILT: Record<Weather, number> = { calm: 0, breezy: 0.25, stormy: 0.85, gone: 1 }
 const HELD_MAX_MS = 25_000
 const HTML = Buffer.from('<!doctype html><title>Log in</title><p>Welcome to the hotel\n')
 
 type Deed = (answer: Answer, response: ServerResponse, asked: Asked) => Promise<void>
 
-/** @param climate `fair`: it never does anything wrong */
 export async function startFaultProxy(
   target: Target,
   random: Random,
   signal: AbortSignal,
-  climate: 'fair' | 'changing' = 'changing',
+  climate: Climate = 'changing',
 ): Promise<FaultProxy> {
   const deeds = new Map<string, number>()
   let weather: Weather = 'calm'
@@ -174,9 +179,9 @@ export async function startFaultProxy(
 
   const change = async (): Promise<void> => {
     while (!signal.aborted) {
-      await hold(random.int(2_000, 15_000))
+      await hold(random.int(2_000, SPELL_MAX_MS[climate]))
       weather = random.weighted<Weather>([
-        [5, 'calm'],
+        [CALM_WEIGHT[climate], 'calm'],
         [4, 'breezy'],
         [2, 'stormy'],
         [1, 'gone'],
@@ -184,7 +189,7 @@ export async function startFaultProxy(
       calmSince = weather === 'calm' ? (calmSince ?? performance.now()) : undefined
     }
   }
-  if (climate === 'changing') void change()
+  if (climate !== 'fair') void change()
 
   return {
     url: `http://127.0.0.1:${port}`,

@@ -59,7 +59,7 @@ export async function liveAndDie(deps: MortalDeps): Promise<void> {
 
   for (let kills = 0; !deps.enough(); kills++) {
     await life()
-    if (random.chance(1 / 12)) await rot()
+    if (random.chance(0.5)) await rot()
     if (kills % INQUEST_KILLS_COUNT === INQUEST_KILLS_COUNT - 1) await inquest()
     if (random.chance(0.3)) await stage.publishNext()
   }
@@ -147,14 +147,16 @@ export async function liveAndDie(deps: MortalDeps): Promise<void> {
       tally.violation(`lost: ${lost}`, { log: subject.log().slice(-4000) })
   }
 
-  /** One NAR on its disk goes bad: bits, length, or the whole file. */
+  /** Some NARs on its disk go bad: bits, length, or the whole file. So there is always something to fetch, too. */
   async function rot(): Promise<void> {
-    const victim = random.pick([...wholeNars(subject.stateDir), undefined])
-    if (victim === undefined) return
-    rotted.add(victim)
-    kept.delete(victim)
-    await spoil(narPath(join(subject.stateDir, 'spool'), victim), random)
-    tally.count('files spoilt')
+    const whole = [...wholeNars(subject.stateDir)]
+    for (let left = Math.min(whole.length, random.int(1, 6)); left > 0; left--) {
+      const victim = random.pick(whole)
+      rotted.add(victim)
+      kept.delete(victim)
+      await spoil(narPath(join(subject.stateDir, 'spool'), victim), random)
+      tally.count('files spoilt')
+    }
   }
 
   /** Every source cut off: what was promised to be here is. Then the state directory itself is looked at. */
@@ -176,7 +178,10 @@ export async function liveAndDie(deps: MortalDeps): Promise<void> {
       const report = await checkState(subject.stateDir, world, rotted)
       for (const fault of report.faults)
         tally.violation(`on disk: ${fault}`, { log: subject.log().slice(-4000) })
-      for (const narHash of report.whole) if (!rotted.has(narHash)) kept.add(narHash)
+      for (const narHash of report.sound) {
+        rotted.delete(narHash)
+        kept.add(narHash)
+      }
       tally.count('inquests')
       tally.count('NARs hashed on disk', report.rows.whole)
       tally.count('leaf rows checked', report.rows.leaves)

@@ -33,7 +33,7 @@ export function formatReport(
     ['cut while up', `${tally.get('cut while up')}, resumed to the end ${tally.get('resumed to the end')}`],
     [
       'unhelpful 404s',
-      `${ratio('just')} with a source well meanwhile, ${ratio('long')} well for 10 s before`,
+      `${ratio('just')} with a source well meanwhile, ${ratio('long')} well for long before`,
     ],
     ['unhelpful why', list('why ')],
     [

@@ -75,7 +75,7 @@ export async function openStage(
   const other = createOrigin(world.paths, random.fork('cache 2'))
   const proxies = [
     await startFaultProxy(split, random.fork('proxy 1'), signal),
-    await startFaultProxy(other, random.fork('proxy 2'), signal),
+    await startFaultProxy(other, random.fork('proxy 2'), signal, 'mild'),
     await startFaultProxy(httpTarget(peerUrl, signal), random.fork('proxy 3'), signal),
   ]
   const [first, second, third] = proxies as [FaultProxy, FaultProxy, FaultProxy]

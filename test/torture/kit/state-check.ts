@@ -1,7 +1,7 @@
 /** The state directory of a narswarm that has ended, held against the truth: what it says is whole must be. */
 import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { LEAF_BYTES } from '../../../src/dag/profile.ts'
 import { narHashFromDigest } from '../../../src/nix/hash.ts'
@@ -16,15 +16,19 @@ export interface StateReport {
   readonly faults: string[]
   /** NARs that are whole, by their row. */
   readonly whole: ReadonlySet<NarHash>
+  /** Of these, those whose bytes are right. */
+  readonly sound: ReadonlySet<NarHash>
   readonly rows: {
     readonly whole: number
     readonly parts: number
     readonly leaves: number
     readonly narInfos: number
   }
-  /** Files below the state directory, of any kind. */
-  readonly files: number
 }
+
+/** A temporary file of a feed has a fixed name and is written over; any other that a crash left would stay for ever. */
+const KNOWN_FILES =
+  /^(?:(?:state|feeds|lock)\.sqlite(?:-wal|-shm|-journal)?|lock\.pid|admin\.sock|(?:spool|feeds|keys|libp2p)\/.*)$/
 
 /** NARs that have a row as whole ones. */
 export function wholeNars(stateDir: string): Set<NarHash> {
@@ -60,6 +64,7 @@ export async function checkState(
   try {
     const whole = hashesOf(db, 'SELECT hash FROM spool_nar')
     const parts = hashesOf(db, 'SELECT hash FROM spool_part')
+    const sound = new Set<NarHash>()
     const spoolDir = join(stateDir, 'spool')
     const allowed = new Set([...whole].map((one) => narPath(spoolDir, one)))
     for (const one of parts) allowed.add(partPath(spoolDir, one))
@@ -67,17 +72,18 @@ export async function checkState(
       if (!allowed.has(file)) faults.push(`${file} has no row`)
     }
     for (const narHash of whole) {
-      if (rotted.has(narHash)) continue
       const bytes = await readFile(narPath(spoolDir, narHash)).catch(() => undefined)
-      if (bytes === undefined) faults.push(`the row of ${narHash} has no file`)
-      else if (narHashFromDigest(createHash('sha256').update(bytes).digest()) !== narHash) {
-        faults.push(`the file of ${narHash}, ${bytes.length} bytes, has another hash`)
-      }
+      const found = bytes && narHashFromDigest(createHash('sha256').update(bytes).digest())
+      if (found === narHash) sound.add(narHash)
+      else if (!rotted.has(narHash))
+        faults.push(`the file of ${narHash} is not that NAR: ${bytes?.length ?? 'no'} bytes`)
     }
     const leaves = checkIndex(db, world.nars, faults)
     const narInfos = checkNarInfos(db, world, faults)
-    const files = (await filesBelow(stateDir)).length
-    return { faults, whole, rows: { whole: whole.size, parts: parts.size, leaves, narInfos }, files }
+    for (const file of await filesBelow(stateDir)) {
+      if (!KNOWN_FILES.test(relative(stateDir, file))) faults.push(`${file} belongs to nothing`)
+    }
+    return { faults, whole, sound, rows: { whole: whole.size, parts: parts.size, leaves, narInfos } }
   } finally {
     db.close()
   }
