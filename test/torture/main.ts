@@ -27,10 +27,13 @@ const again = `npm run torture -- --minutes ${minutes} --seed ${seed}${Number.is
 
 const dir = await mkdtemp(join(tmpdir(), 'narswarm-torture-'))
 const children = new Set<ChildProcess>()
-const stop = new AbortController()
-process.on('exit', () => {
+const works: (() => void)[] = []
+const cleanUp = (): void => {
   for (const child of children) child.kill('SIGKILL')
-})
+  for (const work of works.splice(0)) work()
+}
+const stop = new AbortController()
+process.on('exit', cleanUp)
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
   process.on(name, () => {
     if (stop.signal.aborted) process.exit(130)
@@ -47,11 +50,12 @@ const passed = await run(
       children.add(child)
       child.once('exit', () => children.delete(child))
     },
+    atExit: (work) => works.push(work),
     stop: stop.signal,
   },
   { minutes, seed, kills },
 )
-for (const child of children) child.kill('SIGKILL')
+cleanUp()
 await rm(join(dir, 'run'), { recursive: true, force: true })
 if (passed) await rm(dir, { recursive: true, force: true })
 process.exit(passed ? 0 : 1)

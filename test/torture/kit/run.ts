@@ -37,6 +37,8 @@ export interface RunDeps {
   readonly again: string
   readonly stdout: NodeJS.WriteStream
   readonly hold: (child: ChildProcess) => void
+  /** Done at the end of the process, also when it is cut short. */
+  readonly atExit: (work: () => void) => void
   readonly stop: AbortSignal
 }
 
@@ -45,7 +47,7 @@ export async function run(
   deps: RunDeps,
   config: { minutes: number; seed: number; kills: number },
 ): Promise<boolean> {
-  const { dir, stdout, hold, stop } = deps
+  const { dir, stdout, hold, atExit, stop } = deps
   const runDir = join(dir, 'run')
   const isTty = stdout.isTTY
   const say = (line: string): void => void stdout.write(`${isTty ? '\r\u001b[K' : ''}${line}\n`)
@@ -63,6 +65,7 @@ export async function run(
   const mortal = await make('mortal')
   const steady = await make('steady')
   const ownDisk = mountSmallDisk(steady.stateDir)
+  if (ownDisk) atExit(() => unmount(steady.stateDir))
   say(
     `disk full is ${ownDisk ? 'a small tmpfs, filled' : 'said by the preload: no tmpfs can be mounted here'}`,
   )
@@ -149,7 +152,6 @@ export async function run(
     over.abort()
     for (const subject of [mortal, steady, stage.peer]) subject.signal('SIGKILL')
     await Promise.all(stage.proxies.map((proxy) => proxy.close()))
-    if (ownDisk) unmount(steady.stateDir)
   }
   if (tally.violations.length === 0) return !stop.aborted
   await tally.keep({ mortal: mortal.log(), steady: steady.log(), peer: stage.peer.log() })
