@@ -84,7 +84,8 @@ export function startClients(
   function weigh(exchange: Exchange, verdict: Verdict, about: About, begun: number): void {
     if (about.kind === 'nonsense' || exchange.method === 'HEAD' || exchange.status === 0) return
     if (!exchange.undisturbed || !subject.untroubledSince(begun) || subject.pausedSince(begun) > 0) return
-    const path = about.kind === 'narinfo' ? about.path : world.paths.find(({ nar }) => nar === about.nar)
+    // Nobody can be asked for a NAR whose narinfo was never told.
+    const path = about.kind === 'narinfo' ? about.path : [...answered].find(({ nar }) => nar === about.nar)
     if (path === undefined) return
     const well = (since: number): boolean =>
       origins.some((origin) => (origin.calmSince() ?? Infinity) <= since && origin.has(path))

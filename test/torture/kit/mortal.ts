@@ -23,7 +23,7 @@ const LIFE_MAX_MS = 5_000
 const START_UP_MS = 700
 /** A failpoint that has not come by then will not come any more. */
 const FAILPOINT_WAIT_MS = 900
-const INQUEST_KILLS_COUNT = 25
+const INQUEST_KILLS_COUNT = 40
 const DAY_MS = 24 * 3600 * 1000
 /** What was answered stays so for NARINFO_ANSWERABLE_MS; a heartbeat older than 14 days is no head at all. */
 const CLOCK_DAYS = 5
@@ -185,7 +185,10 @@ export async function liveAndDie(deps: MortalDeps): Promise<void> {
       tally.count('inquests')
       tally.count('NARs hashed on disk', report.rows.whole)
       tally.count('leaf rows checked', report.rows.leaves)
-      tally.count('had but not kept', [...clients.had].filter((nar) => !report.whole.has(nar.narHash)).length)
+      const lost = [...clients.had].filter(
+        ({ narHash }) => !report.whole.has(narHash) && !rotted.has(narHash),
+      )
+      tally.count('had but not kept', lost.length)
     } finally {
       await Promise.all(stage.proxies.map((proxy) => proxy.open()))
       clients.resume()
