@@ -1,3 +1,5 @@
+import { NAR_MAGIC, narStrings } from '../nix/nar-encode.ts'
+import { quote } from '../nix/quote.ts'
 import type { Compression } from '../nix/narinfo.ts'
 import {
   COST,
@@ -60,6 +62,16 @@ export function createNarStream(
     }
   }
 
+  /** A page with status 200 is known for what it is while nothing of it has gone out. But Nix asks nobody's type. */
+  function checkMagic(piece: Uint8Array, position: number): void {
+    const expected = MAGIC.subarray(position, position + piece.length)
+    if (expected.equals(piece.subarray(0, expected.length))) return
+    throw new SourceLieError(
+      id,
+      `${url.href}: expected a NAR, got a page that begins ${quote(latin1(piece))}`,
+    )
+  }
+
   async function* open(nar: NarRef, from: number, options: CallOptions): AsyncGenerator<Uint8Array> {
     const { narSize } = nar
     if (from >= narSize) return
@@ -71,6 +83,7 @@ export function createNarStream(
     const { signal } = watch
     try {
       let position = body.offset
+      const isPage = /^text\/html\b/i.test(body.contentType ?? '')
       const maxBytes = narSize - position
       const chunks = watch.chunks(body.chunks, stallMs, () => visit.answered())
       const packed =
@@ -79,6 +92,7 @@ export function createNarStream(
           : decompress(body.encoding, chunks, { maxBytes: maxCompressedBytes(maxBytes), signal, xzThreads })
       const plain = decompress(compression, packed, { maxBytes, signal, xzThreads })
       for await (const piece of plain) {
+        if (isPage) checkMagic(piece, position)
         const skipped = Math.max(0, from - position)
         position += piece.length
         if (skipped < piece.length) yield skipped === 0 ? piece : piece.subarray(skipped)
@@ -97,6 +111,12 @@ export function createNarStream(
   }
 
   return { id, cost: COST.upstream, priority, open }
+}
+
+const MAGIC = Buffer.from(narStrings(NAR_MAGIC))
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.subarray(0, 40)).toString('latin1')
 }
 
 interface Asked {

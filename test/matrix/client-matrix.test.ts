@@ -180,7 +180,7 @@ const MISSES: ReadonlyMap<string, string> = new Map([
  * Without a DAG wrong bytes are known by their NarHash alone, when those of a large NAR are on their way. Nix is shown a
  * cut, and has the right ones the next time (P1, P4).
  */
-const KNOWN_LATE: ReadonlySet<string> = new Set(['rcorrupt', 'rotherbody', 'rhtml'])
+const KNOWN_LATE: ReadonlySet<string> = new Set(['rcorrupt', 'rotherbody'])
 /** Above what is held back it goes on as slowly as it comes, for hours, as it does without us. */
 const ENDLESS = 'rdrip'
 const WAITS = /drip|stall|slow/
