@@ -82,6 +82,33 @@ export const SPOOL_READ_BYTES = 1 * MIB
 export const SPOOL_SAVE_LEAVES_COUNT = 16
 /** Last use is written no oftener than this; eviction by age needs no better. */
 export const SPOOL_TOUCH_MS = 3_600_000
+/** Part of a NAR that nobody asked for again: Nix has long had it from elsewhere. */
+export const SPOOL_PART_MAX_AGE_MS = 7 * 24 * 3600 * 1000
+/** The default quota and floor of the spool, and their shares of a small disk (docs/adr/014). */
+export const SPOOL_MAX_DEFAULT_BYTES = 20 * GIB
+export const SPOOL_MAX_DEFAULT_SHARE = 0.1
+export const SPOOL_MIN_FREE_DEFAULT_BYTES = 4 * GIB
+export const SPOOL_MIN_FREE_DEFAULT_SHARE = 0.05
+/** Who reads a NAR piece by piece comes back for the next piece within this; until then it is in use. */
+export const SPOOL_IN_USE_MS = 5_000
+/** Removed in one go, so that nobody waits for a thousand files of a spool that had become far too large. */
+export const SPOOL_EVICT_MAX_COUNT = 1_000
+/** What is evicted beyond need, as a share of the quota: a full spool is not looked through for every NAR. */
+export const SPOOL_EVICT_SLACK = 0.02
+/** Pause between two looks whether Nix has registered what it was just given, and for how long it is looked for. */
+export const SPOOL_YOUNG_LOOK_MS = 5_000
+export const SPOOL_YOUNG_MS = 10 * 60_000
+export const SPOOL_YOUNG_MAX_COUNT = 1_000
+/** Pause between two looks at all of the spool: imported paths, old parts, quota, floor. */
+export const SPOOL_TIDY_MS = 60_000
+/** Rows looked at until everybody else gets a turn. */
+export const SPOOL_TURN_COUNT = 200
+/** After the disk has failed to take a NAR, others are refused at once for so long. */
+export const SPOOL_BACK_OFF_MS = 30_000
+/** Of what went, named one by one in the answer of `gc`. */
+export const GC_NAMED_MAX_COUNT = 10_000
+/** The same trouble with disk or database is told no oftener. */
+export const TROUBLE_TOLD_MS = 60_000
 /** A leaf of zeros may be in every NAR; nobody tries more places than this. */
 export const LEAF_LOCATIONS_MAX_COUNT = 16
 /** So many bad places are told in the log once each; then the list starts anew. */

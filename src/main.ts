@@ -1,7 +1,7 @@
 /** Wiring, and nothing else. Everything is made here and handed in; no other part of the program makes its own parts. */
 import { randomBytes } from 'node:crypto'
 import { accessSync, constants, readFileSync, statSync } from 'node:fs'
-import { mkdir, readdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { adminSocketPath } from './cli/connect.ts'
 import { createLog } from './cli/log.ts'
@@ -26,19 +26,23 @@ import { CONFIG_MAX_BYTES } from './limits.ts'
 import type { Log } from './log.ts'
 import { formatPublicKey, trustedKeys } from './nix/key.ts'
 import { formatNarInfo } from './nix/narinfo.ts'
-import { keepChecking, keepFollowing, keepPruning, keepSigning } from './operations/background.ts'
+import { keepChecking, keepFollowing, keepPruning, keepSigning, keepTidy } from './operations/background.ts'
 import { createOperations } from './operations/local-operations.ts'
 import { notReady } from './operations/readiness.ts'
-import { describeUpstream } from './operations/status.ts'
+import { describeSpool, describeUpstream } from './operations/status.ts'
 import type { StatusDocument } from './operations/status.ts'
 import { createHoldings } from './publish/holdings.ts'
 import { createPublisher } from './publish/publish.ts'
 import { reviewSharing } from './publish/share-review.ts'
 import type { BlockSource } from './source.ts'
+import { forgetfulIndex } from './spool/forgetful-index.ts'
+import { createIndexRelease, createSpoolKeeper } from './spool/keeper.ts'
 import { openLeafIndex } from './spool/leaf-index.ts'
 import { createLocalBlocks } from './spool/local-blocks.ts'
+import { spoolLimits } from './spool/quota.ts'
 import { openSpool } from './spool/spool.ts'
-import { openDatabase } from './state/database.ts'
+import { createBestEffort } from './state/best-effort.ts'
+import { openCacheDatabase, openPreciousDatabase } from './state/cache-database.ts'
 import { lockStateDir } from './state/lock.ts'
 import { StoreUnavailableError } from './store/errors.ts'
 import { openLocalStore } from './store/local-store.ts'
@@ -103,19 +107,36 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
   const stopwatch = (): number => performance.now()
   const started = new Date(clock()).toISOString().replace(/\.\d+Z$/, 'Z')
 
-  await mkdir(stateDir, { recursive: true, mode: 0o700 })
   const lock = lockStateDir(stateDir)
   const stateDb = join(stateDir, 'state.sqlite')
   const spoolDir = join(stateDir, 'spool')
   const keysDir = join(stateDir, 'keys')
-  const db = openDatabase(stateDb)
-  const feedDb = openDatabase(join(stateDir, 'feeds.sqlite'), { synchronous: 'FULL' })
+  const bestEffort = createBestEffort({ log, clock })
+  const { db, index, table } = openCacheDatabase(stateDb, { log }, (opened) => ({
+    index: openLeafIndex(opened),
+    table: createNarInfoTable({ db: opened, clock, log }, { storeDir }),
+  }))
+  const feedDb = openPreciousDatabase(join(stateDir, 'feeds.sqlite'))
+  const knownLeaves = forgetfulIndex(index, bestEffort)
 
   const store = openStore(config, log)
-  const spool = await openSpool({ db, dir: spoolDir, log, clock })
-  const index = openLeafIndex(db)
+  const spool = await openSpool({
+    db,
+    dir: spoolDir,
+    log,
+    clock,
+    limits: spoolLimits(stateDir, config.spool),
+    evicted: createIndexRelease(knownLeaves, store),
+  })
   const blocks = createLocalBlocks({ index, spool, log, ...(store === undefined ? {} : { store }) })
-  const table = createNarInfoTable({ db, clock, log }, { storeDir })
+  const keeper = createSpoolKeeper({
+    spool,
+    index: knownLeaves,
+    store,
+    pathsOf: (narHash) => table.byNarHash(narHash).map(({ storePath }) => storePath),
+    clock,
+    log,
+  })
   const shareKeys = trustedKeys(config.share.keys)
   const policy = createPolicy({
     keys: trustedKeys(config.trust.keys),
@@ -194,7 +215,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
   const transfers = createTransfers({
     resolver,
     spool,
-    index,
+    index: knownLeaves,
     blocks,
     store,
     blockSources,
@@ -225,7 +246,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
       describeUpstream(one, config.origins.get('upstreams') ?? 'default', clock()),
     ),
     peers: blockSources.map(({ id }) => id),
-    spool: { nars: spool.totals().count, bytes: spool.totals().bytes },
+    spool: describeSpool(spool.usage(), spool.freeBytes()),
     transfers: { running: transfers.running() },
     // A root is no source; its ways have scores too.
     sources: [...scores.all()]
@@ -253,6 +274,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
       follower,
       resolver,
       transfers,
+      spool: { spool, index, keeper, log },
       describe,
     },
     { storeDir },
@@ -324,6 +346,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
     void keepFollowing(follower, log, timers.signal)
     void keepSigning(published, log, timers.signal)
     void keepPruning(table, log, timers.signal)
+    void keepTidy(keeper, log, timers.signal)
     serving = {
       cacheUrl: cacheUrl(cacheListener.address),
       ...(peerUrl === undefined ? {} : { peerUrl }),

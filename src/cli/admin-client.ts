@@ -32,6 +32,8 @@ export function createAdminClient(socketPath: string): Operations {
     feeds: (options) => ask({ path: ADMIN_ROUTES.feeds }, options),
     createFeed: (name, options) => ask({ path: ADMIN_ROUTES.feeds, body: { name } }, options),
     verify: (path, options) => ask({ path: ADMIN_ROUTES.verify, body: { path } }, options),
+    verifySpool: (options) => ask({ path: ADMIN_ROUTES.verifySpool, body: {} }, options),
+    gc: (gcRequest, options) => ask({ path: ADMIN_ROUTES.gc, body: gcRequest }, options),
 
     async *publish(publishRequest, options) {
       const body = await send(socketPath, { path: ADMIN_ROUTES.publish, body: publishRequest }, options)

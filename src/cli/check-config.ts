@@ -77,6 +77,8 @@ function settingsOf(config: Config): [string, Value][] {
     ['peers.urls', config.peers.urls.map(String)],
     ['peers.addrs', config.peers.addrs],
     ['feed', config.feeds.map((feed) => `${feed.name} from ${feed.sources.map(String).join(', ')}`)],
+    ['spool.max_size', config.spool.maxBytes ?? '20 GiB, at most a tenth of the disk'],
+    ['spool.min_free', config.spool.minFreeBytes ?? '4 GiB, at most a twentieth of the disk'],
     ['log.level', config.log.level],
     ['log.format', config.log.format],
   ]

@@ -9,6 +9,7 @@ import { SignalError } from './errors.ts'
 import { EXIT, exitCodeOf } from './exit-code.ts'
 import { addFeedCreate } from './feed-create.ts'
 import { addFeedStatus } from './feed-status.ts'
+import { addGc } from './gc.ts'
 import { addKeygen } from './keygen.ts'
 import { createOutput } from './output.ts'
 import type { Output } from './output.ts'
@@ -91,6 +92,7 @@ Environment: NARSWARM_CONFIG, NO_COLOR, NARSWARM_DEBUG=1 (stacks).`,
   addStatus(program, context)
   addVerify(program, context)
   addPublish(program, context)
+  addGc(program, context)
   const feed = program.command('feed').description('make feeds, and look at them')
   addFeedCreate(feed, context)
   addFeedStatus(feed, context)

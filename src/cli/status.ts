@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { StatusDocument, UpstreamReport } from '../operations/status.ts'
+import type { SpoolStatus, StatusDocument, UpstreamReport } from '../operations/status.ts'
 import { createAdminClient } from './admin-client.ts'
 import { adminSocketPath } from './connect.ts'
 import { addConfigOption, addJsonOption } from './context.ts'
@@ -36,7 +36,7 @@ function printStatus(output: Output, it: StatusDocument): void {
     ],
     ['asks upstreams', it.upstreams.map(upstreamLine)],
     ['asks peers', it.peers],
-    ['spool', [`${count(spool.nars, 'NAR')}, ${formatBytes(spool.bytes)}`]],
+    ['spool', spoolFacts(spool)],
     ['transfers', [`${transfers.running} running`]],
   ]
   const width = Math.max(...facts.map(([name]) => name.length))
@@ -75,4 +75,17 @@ function upstreamLine({ url, from, state, until, last_error: error }: UpstreamRe
   if (state === 'unfit') return `${shown}, not used${reason}`
   if (state === 'resting') return `${shown}, left alone until ${until ?? 'it answers'}${reason}`
   return error === undefined ? shown : `${shown}, last request failed${reason}`
+}
+
+function spoolFacts(spool: SpoolStatus): string[] {
+  const free = spool.free_bytes === undefined ? '' : `; ${formatBytes(spool.free_bytes)} free`
+  return [
+    `${count(spool.nars, 'NAR')}, ${formatBytes(spool.bytes)} of ${formatBytes(spool.max_bytes)}`,
+    ...(spool.pinned_bytes === 0
+      ? []
+      : [`${formatBytes(spool.pinned_bytes)} of that published and kept, beside the quota`]),
+    ...(spool.parts === 0 ? [] : [`${count(spool.parts, 'part')} of NARs, ${formatBytes(spool.part_bytes)}`]),
+    `keeps ${formatBytes(spool.min_free_bytes)} of the disk free${free}`,
+    ...(spool.evicted === 0 ? [] : [`evicted ${spool.evicted}, ${formatBytes(spool.evicted_bytes)}`]),
+  ]
 }

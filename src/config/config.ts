@@ -30,6 +30,8 @@ export interface Config {
   readonly share: { readonly keys: readonly PublicKey[] }
   readonly peers: { readonly urls: readonly URL[]; readonly addrs: readonly string[] }
   readonly feeds: readonly FollowedFeedConfig[]
+  /** Bytes; undefined: by the size of the disk. */
+  readonly spool: { readonly maxBytes: number | undefined; readonly minFreeBytes: number | undefined }
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly format: 'text' | 'json' }
   /** By the key's name in the file, such as `cache.listen`. */
   readonly origins: ReadonlyMap<string, Origin>

@@ -33,6 +33,8 @@ const ENVIRONMENT: Readonly<Record<string, { path: string; list?: true }>> = {
   NARSWARM_UPSTREAMS: { path: 'upstreams', list: true },
   NARSWARM_CACHE_LISTEN: { path: 'cache.listen' },
   NARSWARM_PEER_LISTEN: { path: 'peer.listen' },
+  NARSWARM_SPOOL_MAX_SIZE: { path: 'spool.max_size' },
+  NARSWARM_SPOOL_MIN_FREE: { path: 'spool.min_free' },
   NARSWARM_LOG_LEVEL: { path: 'log.level' },
   NARSWARM_LOG_FORMAT: { path: 'log.format' },
 }
@@ -216,6 +218,7 @@ function complete(
     share: { keys: file.share?.keys ?? [parsePublicKey(NIXOS_KEY)] },
     peers: { urls: file.peers?.urls ?? [], addrs: file.peers?.addrs ?? [] },
     feeds: (file.feed ?? []).map(({ name, root_key: rootKey, sources }) => ({ name, rootKey, sources })),
+    spool: { maxBytes: file.spool?.max_size, minFreeBytes: file.spool?.min_free },
     log: { level: file.log?.level ?? 'info', format: file.log?.format ?? 'text' },
     origins,
     warnings,

@@ -7,6 +7,7 @@ import { normalize } from 'node:path'
 import { z } from 'zod'
 import { parsePublicKey } from '../nix/key.ts'
 import { checkListenAddress, checkPeerAddress, isLoopback, parseHostPort } from './address.ts'
+import { parseSize } from './size.ts'
 
 /** A string that `parse` takes; its error is the message. */
 function parsed<T>(parse: (text: string) => T): z.ZodPipe<z.ZodString, z.ZodTransform<T, string>> {
@@ -178,6 +179,21 @@ export const configSchema = z.strictObject({
     )
     .optional()
     .describe('Feeds to follow.'),
+  spool: z
+    .strictObject({
+      max_size: parsed(parseSize)
+        .optional()
+        .describe(
+          'What fetched NARs may take on disk once nothing reads them any more, such as 20GiB; 0 keeps none. Published ones are not counted. Default: 20GiB or a tenth of the disk, whichever is less.',
+        ),
+      min_free: parsed(parseSize)
+        .optional()
+        .describe(
+          'What stays free on that disk: NARs that would not leave it are not fetched, and Nix takes its next substituter. Default: 4GiB or a twentieth of the disk, whichever is less.',
+        ),
+    })
+    .optional()
+    .describe('Fetched NARs on our own disk, least recently used out first.'),
   log: z
     .strictObject({
       level: z.enum(['debug', 'info', 'warn', 'error']).optional().describe('Default: info.'),

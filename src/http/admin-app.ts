@@ -14,7 +14,9 @@ import type { Operations, PublishEvent } from '../operations/operations.ts'
 import {
   ADMIN_ROUTES,
   createFeedBody,
+  emptyBody,
   failureStatus,
+  gcBody,
   operationFailure,
   publishBody,
   verifyBody,
@@ -64,6 +66,15 @@ export function createAdminApp(deps: AdminAppDeps): Hono<HttpEnv> {
   app.post(ADMIN_ROUTES.verify, async (c) => {
     const { path } = await readBody(c, verifyBody)
     return send(c, jsonAnswer(await operations.verify(path, { signal: requestSignal(c) })))
+  })
+  app.post(ADMIN_ROUTES.verifySpool, async (c) => {
+    await readBody(c, emptyBody)
+    return send(c, jsonAnswer(await operations.verifySpool({ signal: requestSignal(c) })))
+  })
+  app.post(ADMIN_ROUTES.gc, async (c) => {
+    const { dryRun, maxBytes } = await readBody(c, gcBody)
+    const request = maxBytes === undefined ? { dryRun } : { dryRun, maxBytes }
+    return send(c, jsonAnswer(await operations.gc(request, { signal: requestSignal(c) })))
   })
   app.post(ADMIN_ROUTES.publish, async (c) => {
     const { from, ...rest } = await readBody(c, publishBody)

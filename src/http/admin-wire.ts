@@ -10,6 +10,8 @@ export const ADMIN_ROUTES = {
   feeds: '/v1/feeds',
   publish: '/v1/publish',
   verify: '/v1/verify',
+  verifySpool: '/v1/verify-spool',
+  gc: '/v1/gc',
 } as const
 
 export const createFeedBody = z.strictObject({ name: z.string() })
@@ -22,6 +24,11 @@ export const publishBody = z.strictObject({
 })
 
 export const verifyBody = z.strictObject({ path: z.string() })
+
+export const gcBody = z.strictObject({ dryRun: z.boolean(), maxBytes: z.int().min(0).optional() })
+
+/** An operation without anything to say. */
+export const emptyBody = z.strictObject({})
 
 /** Every way in which an operation can fail, as far as its caller can act on it. */
 const OPERATION_FAILURES = ['request', 'verification', 'unreachable', 'fault'] as const

@@ -14,6 +14,7 @@ import {
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { SourceRestingError } from '../source.ts'
+import type { SpoolKeeper } from '../spool/keeper.ts'
 import type { NarInfoTable } from '../substitute/narinfo-table.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 
@@ -69,6 +70,11 @@ export async function keepPruning(
   await repeat(log, signal, 'pruning the narinfos', () =>
     Promise.resolve(table.prune() ? NARINFO_PRUNE_NEXT_MS : NARINFO_PRUNE_MS),
   )
+}
+
+/** Removes from the spool what Nix has by now, and what there is no room for. */
+export async function keepTidy(keeper: SpoolKeeper, log: Log, signal: AbortSignal): Promise<void> {
+  await repeat(log, signal, 'tidying the spool', () => keeper.turn({ signal }))
 }
 
 async function repeat(

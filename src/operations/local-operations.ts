@@ -13,6 +13,11 @@ import type { FeedsReport, StatusDocument } from './status.ts'
 import { verifyPath } from './verify.ts'
 import type { Resolver } from '../substitute/resolve.ts'
 import type { Transfers } from '../substitute/transfers.ts'
+import { checkSpool } from '../spool/check.ts'
+import type { SpoolKeeper } from '../spool/keeper.ts'
+import type { LeafIndex } from '../spool/leaf-index.ts'
+import type { Spool } from '../spool/spool.ts'
+import type { Log } from '../log.ts'
 
 export interface OperationsDeps extends Omit<PublishDeps, 'feeds'> {
   /** Those published here, by name; `createFeed` adds to it. */
@@ -22,6 +27,7 @@ export interface OperationsDeps extends Omit<PublishDeps, 'feeds'> {
   follower: Follower
   resolver: Resolver
   transfers: Transfers
+  spool: { spool: Spool; index: LeafIndex; keeper: SpoolKeeper; log: Log }
   /** All of the status document but its feeds. */
   describe(): Omit<StatusDocument, 'feeds'>
 }
@@ -62,5 +68,7 @@ export function createOperations(deps: OperationsDeps, config: { storeDir: strin
 
     publish: (request, options) => publishRequest(request, deps, config, options),
     verify: (path, options) => verifyPath(path, deps, config, options),
+    verifySpool: (options) => checkSpool(deps.spool, options),
+    gc: (request, options) => deps.spool.keeper.gc(request, options),
   }
 }

@@ -4,6 +4,8 @@
  */
 import type { PublishItem } from '../publish/publish.ts'
 import type { CallOptions } from '../source.ts'
+import type { SpoolCheck } from '../spool/check.ts'
+import type { GcReport, GcRequest } from '../spool/keeper.ts'
 import type { FeedsReport, StatusDocument } from './status.ts'
 
 export interface PublishRequest {
@@ -56,4 +58,7 @@ export interface Operations {
    * @throws RequestError when no source knows it, VerificationError
    */
   verify(path: string, options: CallOptions): Promise<VerifyReport>
+  /** Hashes all whole NARs of the spool anew; what is wrong is removed, and named. */
+  verifySpool(options: CallOptions): Promise<SpoolCheck>
+  gc(request: GcRequest, options: CallOptions): Promise<GcReport>
 }

@@ -5,6 +5,7 @@
 import type { Origin } from '../config/config.ts'
 import type { FeedStatus } from '../feed/follower.ts'
 import type { PublisherStatus } from '../feed/publisher.ts'
+import type { SpoolUsage } from '../spool/spool.ts'
 import type { UpstreamStatus } from '../upstream/upstream.ts'
 
 interface SourceStatus {
@@ -32,6 +33,24 @@ export interface UpstreamReport {
   readonly last_error?: string
 }
 
+export interface SpoolStatus {
+  /** Whole ones. */
+  readonly nars: number
+  readonly bytes: number
+  /** Of them those published from here, which are never evicted and not counted in the quota. */
+  readonly pinned_bytes: number
+  /** Kept parts of NARs that broke off. */
+  readonly parts: number
+  readonly part_bytes: number
+  readonly max_bytes: number
+  readonly min_free_bytes: number
+  /** On its file system; absent when that does not say. */
+  readonly free_bytes?: number
+  /** NARs and parts since `started`. */
+  readonly evicted: number
+  readonly evicted_bytes: number
+}
+
 export interface StatusDocument {
   readonly version: 1
   readonly narswarm: string
@@ -45,7 +64,7 @@ export interface StatusDocument {
   readonly share_keys: readonly string[]
   readonly upstreams: readonly UpstreamReport[]
   readonly peers: readonly string[]
-  readonly spool: { readonly nars: number; readonly bytes: number }
+  readonly spool: SpoolStatus
   readonly transfers: { readonly running: number }
   readonly sources: readonly SourceStatus[]
   readonly feeds: FeedsReport
@@ -149,6 +168,21 @@ export function describeUpstream(
 
 function seconds(unix: number): string {
   return time(unix * 1000)
+}
+
+export function describeSpool(usage: SpoolUsage, freeBytes: number | undefined): SpoolStatus {
+  return {
+    nars: usage.nars,
+    bytes: usage.bytes,
+    pinned_bytes: usage.pinnedBytes,
+    parts: usage.parts,
+    part_bytes: usage.partBytes,
+    max_bytes: usage.maxBytes,
+    min_free_bytes: usage.minFreeBytes,
+    ...(freeBytes === undefined ? {} : { free_bytes: freeBytes }),
+    evicted: usage.evicted,
+    evicted_bytes: usage.evictedBytes,
+  }
 }
 
 /** RFC 3339, to the second. */

@@ -168,6 +168,8 @@ export function createPublisher(
             yield { path: storePath, narSize, outcome: 'skipped', reason: error.message }
             continue
           }
+          // What was told to others must stay.
+          if (!candidate.inStore) spool.pin(info.narHash)
           index.put(done, {
             shared: true,
             inSpool: !candidate.inStore,

@@ -53,6 +53,10 @@ export interface LeafIndex {
   narOfRoot(digest: Uint8Array): { narHash: NarHash; narSize: number; shared: boolean } | undefined
   /** All NARs it knows: for a review, never for a request. */
   all(): { narHash: NarHash; shared: boolean }[]
+  /** Whether its rows are what these bytes make. True for one that is not indexed. */
+  matches(plan: NarPlan): boolean
+  /** Its bytes are also those of this store path. Nothing for a NAR that is not indexed. */
+  addPath(narHash: NarHash, storePath: StorePath): void
   setShared(narHash: NarHash, shared: boolean): void
   setInSpool(narHash: NarHash, inSpool: boolean): void
   drop(narHash: NarHash): void
@@ -118,6 +122,12 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
   const selectNode = db.prepare(
     `SELECT bytes, shared FROM dag_node JOIN dag_nar ON dag_nar.id = dag_node.nar
      WHERE digest = ? ORDER BY shared DESC LIMIT 1`,
+  )
+  const selectLeaves = db.prepare(
+    'SELECT digest, idx FROM dag_leaf JOIN dag_nar ON dag_nar.id = nar WHERE hash = ?',
+  )
+  const selectNodes = db.prepare(
+    'SELECT digest, bytes FROM dag_node JOIN dag_nar ON dag_nar.id = nar WHERE hash = ?',
   )
   const updateShared = db.prepare('UPDATE dag_nar SET shared = ? WHERE hash = ?')
   const updateInSpool = db.prepare('UPDATE dag_nar SET in_spool = ? WHERE hash = ?')
@@ -196,6 +206,33 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
         narHash: narHashFromDigest(row['hash'] as Uint8Array),
         shared: row['shared'] === 1,
       })),
+    matches(plan) {
+      const hash = narHashDigest(plan.narHash)
+      const row = selectNar.get(hash)
+      if (row === undefined) return true
+      if (Number(row['size']) !== plan.narSize) return false
+      if (Buffer.compare(row['root'] as Uint8Array, plan.root.multihash.digest) !== 0) return false
+      const { leaves } = plan
+      const rows = selectLeaves.all(hash)
+      const nodes = new Map(plan.nodes.map(({ cid, bytes }) => [hex(cid.multihash.digest), bytes]))
+      const nodeRows = selectNodes.all(hash)
+      return (
+        rows.length === (plan.narSize > LEAF_BYTES ? countDigests(leaves) : 0) &&
+        rows.every((one) => {
+          const at = Number(one['idx']) * DIGEST_BYTES
+          return Buffer.compare(leaves.subarray(at, at + DIGEST_BYTES), one['digest'] as Uint8Array) === 0
+        }) &&
+        nodeRows.length === nodes.size &&
+        nodeRows.every((one) => {
+          const node = nodes.get(hex(one['digest'] as Uint8Array))
+          return node !== undefined && Buffer.compare(node, one['bytes'] as Uint8Array) === 0
+        })
+      )
+    },
+    addPath(narHash, storePath) {
+      const row = selectNar.get(narHashDigest(narHash))
+      if (row !== undefined) insertPath.run(Number(row['id']), storePath)
+    },
     setShared(narHash, shared) {
       updateShared.run(Number(shared), narHashDigest(narHash))
     },
@@ -206,6 +243,19 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
       deleteNar.run(narHashDigest(narHash))
     },
   }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex')
+}
+
+/** A leaf that repeats has one row. */
+function countDigests(leaves: Uint8Array): number {
+  const digests = new Set<string>()
+  for (let at = 0; at < leaves.length; at += DIGEST_BYTES) {
+    digests.add(hex(leaves.subarray(at, at + DIGEST_BYTES)))
+  }
+  return digests.size
 }
 
 function checkPlan({ narHash, narSize, leaves }: NarPlan): void {

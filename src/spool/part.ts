@@ -22,6 +22,8 @@ interface PartDeps {
   dir: string
   rows: SpoolRows
   clock: () => number
+  /** For faults that no disk shows on demand. */
+  wrapHandle: (handle: FileHandle) => FileHandle
 }
 
 /**
@@ -39,7 +41,7 @@ export async function openPart(nar: NarRef, deps: PartDeps): Promise<OpenPart> {
 
 async function resume(
   { narHash, narSize }: NarRef,
-  { dir, rows, clock }: PartDeps,
+  { dir, rows, clock, wrapHandle }: PartDeps,
 ): Promise<OpenPart | undefined> {
   const row = rows.part(narHash)
   if (row === undefined || row.narSize !== narSize) return undefined
@@ -54,8 +56,10 @@ async function resume(
     if (size > narSize) throw new SpoolCorruptError(path, `expected at most ${narSize} bytes, got ${size}`)
     const leaves = createLeafBitmap(narSize, { bits: row.leaves, fileSize: size })
     // Bits past the file's end must go before the file grows again and seems to bear them out with a hole.
-    rows.savePart(narHash, { narSize, leaves: leaves.snapshot(), bytes: leaves.bytes }, clock())
-    return { narHash, narSize, path, handle, leaves }
+    if (!rows.savePart(narHash, { narSize, leaves: leaves.snapshot(), bytes: leaves.bytes }, clock())) {
+      throw new SpoolCorruptError(path, 'its row cannot be written')
+    }
+    return { narHash, narSize, path, handle: wrapHandle(handle), leaves }
   } catch (error) {
     await handle.close()
     if (error instanceof SpoolCorruptError) return undefined
@@ -63,23 +67,36 @@ async function resume(
   }
 }
 
-async function start({ narHash, narSize }: NarRef, { dir, rows }: PartDeps): Promise<OpenPart> {
+async function start({ narHash, narSize }: NarRef, { dir, rows, wrapHandle }: PartDeps): Promise<OpenPart> {
   const path = partPath(dir, narHash)
   const folder = dirname(path)
   try {
     rows.deletePart(narHash)
-    const made = await mkdir(folder, { recursive: true, mode: 0o700 })
-    if (made !== undefined) await syncFolder(dir)
+    if (await makeFolder(folder)) await syncFolder(dir)
     await rm(path, { recursive: true, force: true })
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
     return {
       narHash,
       narSize,
       path,
-      handle: await open(path, flags, 0o600),
+      handle: wrapHandle(await open(path, flags, 0o600)),
       leaves: createLeafBitmap(narSize),
     }
   } catch (cause) {
     throw new SpoolWriteError(path, cause)
+  }
+}
+
+/** @returns whether it was not there. Not `recursive`: Node then says ENOENT where a read-only disk says EROFS. */
+async function makeFolder(folder: string): Promise<boolean> {
+  try {
+    await mkdir(folder, { mode: 0o700 })
+    return true
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') return false
+    // Somebody removed all of the spool under us.
+    if (code !== 'ENOENT') throw error
+    return (await mkdir(folder, { recursive: true, mode: 0o700 })) !== undefined
   }
 }

@@ -57,6 +57,12 @@ export function createSpoolFile(
     dir: string
     rows: SpoolRows
     clock: () => number
+    /** Asked for more room when the disk is full. @returns whether there is some now */
+    squeeze: (bytes: number) => Promise<boolean>
+    /** The disk did not take the bytes. */
+    onFailure: (error: SpoolWriteError) => void
+    /** Readers of the part, for whoever evicts. @returns what each calls when it is done */
+    enter: () => () => void
     /** Reads of the whole NAR, once it is committed. */
     readWhole: (range: ByteRange, options: CallOptions) => AsyncIterable<Uint8Array>
     /** The NAR has no writer any more. */
@@ -64,7 +70,7 @@ export function createSpoolFile(
   },
 ): SpoolFile {
   const { narHash, narSize, path, handle, leaves } = part
-  const { dir, rows, clock, readWhole, onEnd } = deps
+  const { dir, rows, clock, squeeze, readWhole, onEnd } = deps
   /** Owner: this function. 'writing' ends once, in `commit` or `abandon`. */
   let state: 'writing' | 'ending' | 'whole' | 'abandoned' = 'writing'
   let abandonReason: Error | undefined
@@ -88,13 +94,24 @@ export function createSpoolFile(
     throw new SpoolWriteError(path, abandonReason ?? new Error(`the file is ${state}`))
   }
 
+  /** For errors of the disk itself: nothing that this file says is to be believed any more. */
+  const fail = (cause: unknown): SpoolWriteError => {
+    if (failure === undefined) {
+      failure = new SpoolWriteError(path, cause)
+      deps.onFailure(failure)
+    }
+    return failure
+  }
+
   const writeAt = async (position: number, bytes: Uint8Array): Promise<void> => {
-    try {
-      for (let done = 0; done < bytes.length;) {
+    let squeezed = false
+    for (let done = 0; done < bytes.length;) {
+      try {
         done += (await handle.write(bytes, done, bytes.length - done, position + done)).bytesWritten
+      } catch (cause) {
+        if (squeezed || !isFull(cause) || !(await squeeze(narSize - leaves.bytes))) throw fail(cause)
+        squeezed = true
       }
-    } catch (cause) {
-      throw new SpoolWriteError(path, cause)
     }
   }
 
@@ -128,11 +145,13 @@ export function createSpoolFile(
     const bytes = leaves.bytes
     try {
       await handle.datasync()
-      rows.savePart(narHash, { narSize, leaves: bits, bytes }, clock())
-      savedBytes = bytes
     } catch (cause) {
-      failure ??= new SpoolWriteError(path, cause)
+      fail(cause)
+      return
     }
+    // Not noted is not resumed, and no harm.
+    rows.savePart(narHash, { narSize, leaves: bits, bytes }, clock())
+    savedBytes = bytes
   }
 
   const saveSoon = (): void => {
@@ -168,6 +187,7 @@ export function createSpoolFile(
       )
     }
     users++
+    const leave = deps.enter()
     try {
       for await (const chunk of readChunks(handle, path, range, options)) {
         throwIfAbandoned()
@@ -177,6 +197,7 @@ export function createSpoolFile(
       if (error instanceof SpoolCorruptError) failure ??= new SpoolWriteError(path, error)
       throw error
     } finally {
+      leave()
       await release()
     }
   }
@@ -194,10 +215,12 @@ export function createSpoolFile(
       await handle.sync()
       await rename(path, target)
       await syncFolder(dirname(target))
-      rows.commit(narHash, narSize, clock())
     } catch (cause) {
-      throw new SpoolWriteError(path, cause)
+      // It may have been renamed already.
+      await rm(target, { force: true }).catch(() => {})
+      throw fail(cause)
     }
+    rows.commit(narHash, narSize, clock())
   }
 
   const abandon = async (reason: Error, keep: boolean): Promise<void> => {
@@ -260,4 +283,10 @@ export function createSpoolFile(
       if (state === 'writing') await abandon(reason, keep)
     },
   }
+}
+
+/** EDQUOT: the user's own quota, of which free space says nothing. */
+function isFull(cause: unknown): boolean {
+  const { code } = cause as NodeJS.ErrnoException
+  return code === 'ENOSPC' || code === 'EDQUOT'
 }

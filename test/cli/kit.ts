@@ -40,7 +40,18 @@ export const STATUS: StatusDocument = {
     { url: 'https://guix.example/', from: 'nix.conf', state: 'unfit', last_error: 'for another store' },
   ],
   peers: [],
-  spool: { nars: 1, bytes: 1_234_567 },
+  spool: {
+    nars: 1,
+    bytes: 1_234_567,
+    pinned_bytes: 0,
+    parts: 2,
+    part_bytes: 4_096,
+    max_bytes: 21_474_836_480,
+    min_free_bytes: 4_294_967_296,
+    free_bytes: 53_687_091_200,
+    evicted: 3,
+    evicted_bytes: 1_048_576,
+  },
   transfers: { running: 0 },
   sources: [
     { id: 'upstream:https://cache.nixos.org', bytes: 0, faults: 2, lies: 0, out: true },
@@ -60,6 +71,8 @@ export function fakeOperations(some: Partial<Operations> = {}): Operations {
       yield await refuse()
     },
     verify: refuse,
+    verifySpool: refuse,
+    gc: refuse,
     ...some,
   }
 }

@@ -13,7 +13,9 @@ test('usage errors are told on stderr, and exit with 2', async (t) => {
     { argv: ['feed'], says: /^Usage: narswarm feed/ },
     { argv: ['statsu'], says: /^narswarm: unknown command 'statsu'\n\(Did you mean status\?\)\n$/ },
     { argv: ['status', '--jsn'], says: /^narswarm: unknown option '--jsn'\n\(Did you mean --json\?\)\n$/ },
-    { argv: ['verify'], says: /^narswarm: missing required argument 'path'\n$/ },
+    { argv: ['verify'], says: /^narswarm: expected a store path or --spool, and not both\n$/ },
+    { argv: ['verify', 'a', '--spool'], says: /not both\n$/ },
+    { argv: ['gc', '--max-size', '5GB'], says: /--max-size: expected a size such as 20GiB.*"5GB"\n$/ },
     { argv: ['verify', 'a', 'b'], says: /^narswarm: too many arguments/ },
     {
       argv: ['publish', '/nix/store/x'],

@@ -8,6 +8,8 @@ import { parseSecretKey } from '../../src/nix/key.ts'
 import type { PublishEvent, PublishRequest } from '../../src/operations/operations.ts'
 import type { FeedsReport } from '../../src/operations/status.ts'
 import { haveNix } from '../kit/nix.ts'
+import type { NarHash } from '../../src/nix/hash.ts'
+import type { GcReport, GcRequest } from '../../src/spool/keeper.ts'
 import { tempDir } from '../kit/temp.ts'
 import { CID, fakeOperations, NAR_HASH, serveAdmin, STATUS, STORE_PATH, world } from './kit.ts'
 
@@ -76,7 +78,10 @@ asks upstreams    https://cache.nixos.org/ (nix.conf)
                   https://down.example/ (nix.conf), left alone until 2026-01-02T03:05:05Z: ECONNREFUSED
                   https://guix.example/ (nix.conf), not used: for another store
 asks peers        none
-spool             1 NAR, 1.2 MiB
+spool             1 NAR, 1.2 MiB of 20.0 GiB
+                  2 parts of NARs, 4.0 KiB
+                  keeps 4.0 GiB of the disk free; 50.0 GiB free
+                  evicted 3, 1.0 MiB
 transfers         0 running
 
 SOURCE                                GAVE  A BLOCK  FAULTS  LIES  STATE
@@ -431,4 +436,76 @@ test('check-config names every problem and exits with 2', async (t) => {
   assert.equal(valid, false)
   assert.equal(problems.length, 2)
   assert.match(it.stderr(), /^narswarm: configuration \/c\.toml: .*profil.*\n$/)
+})
+
+const GC_REPORT: GcReport = {
+  dryRun: false,
+  items: [
+    { narHash: NAR_HASH as NarHash, kind: 'nar', bytes: 2048, reason: 'imported' },
+    { narHash: NAR_HASH as NarHash, kind: 'part', bytes: 1024, reason: 'expired' },
+  ],
+  count: 3,
+  freedBytes: 4096,
+  leftBytes: 512,
+}
+
+test('gc tells what went, here and through the socket of the narswarm that runs', async (t) => {
+  const stateDir = await tempDir(t)
+  const requests: GcRequest[] = []
+  const operations = fakeOperations({
+    async gc(request) {
+      requests.push(request)
+      return { ...GC_REPORT, dryRun: request.dryRun }
+    },
+  })
+  const alone = world({ stateDir, operations })
+  assert.equal(await alone.run('gc'), 0)
+  assert.equal(
+    alone.stdout(),
+    `nar  sha256:${NAR_HASH}  2.0 KiB  the Nix store has it\n` +
+      `part  sha256:${NAR_HASH}  1.0 KiB  a part that nobody went on with\n`,
+  )
+  assert.equal(alone.stderr(), 'and 1 more\nfreed 4.0 KiB (3 files); 512 B stay\n')
+  assert.deepEqual(alone.node.closed, [0])
+
+  await serveAdmin(t, join(stateDir, 'admin.sock'), operations)
+  const remote = world({ stateDir })
+  assert.equal(await remote.run('gc', '--dry-run', '--max-size', '1.5MiB', '--json'), 0)
+  assert.equal(remote.node.opened, 0)
+  assert.deepEqual(requests, [{ dryRun: false }, { dryRun: true, maxBytes: 1_572_864 }])
+  assert.deepEqual(JSON.parse(remote.stdout()), {
+    version: 1,
+    dry_run: true,
+    items: [
+      { nar_hash: `sha256:${NAR_HASH}`, kind: 'nar', bytes: 2048, reason: 'imported' },
+      { nar_hash: `sha256:${NAR_HASH}`, kind: 'part', bytes: 1024, reason: 'expired' },
+    ],
+    count: 3,
+    freed_bytes: 4096,
+    left_bytes: 512,
+  })
+})
+
+test('verify --spool exits with 3 when something was wrong, and names it', async (t) => {
+  const stateDir = await tempDir(t)
+  const bad = [{ narHash: NAR_HASH as NarHash, what: 'bytes' as const, reason: 'its bytes hash to x' }]
+  const operations = fakeOperations({ verifySpool: async () => ({ nars: 2, bytes: 4096, bad }) })
+  const alone = world({ stateDir, operations })
+  assert.equal(await alone.run('verify', '--spool'), 3)
+  assert.equal(alone.stdout(), `sha256:${NAR_HASH}: removed: its bytes hash to x\n`)
+  assert.equal(alone.stderr(), 'narswarm: 1 of 2 NARs in the spool were not as they should be\n')
+
+  await serveAdmin(t, join(stateDir, 'admin.sock'), operations)
+  const remote = world({ stateDir })
+  assert.equal(await remote.run('verify', '--spool', '--json'), 3)
+  assert.deepEqual((JSON.parse(remote.stdout()) as { bad: unknown }).bad, [
+    { nar_hash: `sha256:${NAR_HASH}`, what: 'bytes', reason: 'its bytes hash to x' },
+  ])
+
+  const good = world({
+    stateDir: await tempDir(t),
+    operations: fakeOperations({ verifySpool: async () => ({ nars: 2, bytes: 4096, bad: [] }) }),
+  })
+  assert.equal(await good.run('verify', '--spool'), 0)
+  assert.equal(good.stdout(), 'spool: 2 NARs, 4.0 KiB: good\n')
 })

@@ -4,7 +4,7 @@ import type { DatabaseSync } from 'node:sqlite'
 import type { TestContext } from 'node:test'
 import { LEAF_BYTES } from '../../src/dag/profile.ts'
 import { createPlanner, type NarPlan } from '../../src/dag/planner.ts'
-import { openSpool, type Spool } from '../../src/spool/spool.ts'
+import { openSpool, type Spool, type SpoolDeps } from '../../src/spool/spool.ts'
 import { openDatabase } from '../../src/state/database.ts'
 import { recordingLog } from '../kit/log.ts'
 import { tempDir } from '../kit/temp.ts'
@@ -39,13 +39,13 @@ export interface Bench {
   reopen: () => Promise<Spool>
 }
 
-export async function spoolBench(t: TestContext): Promise<Bench> {
+export async function spoolBench(t: TestContext, some: Partial<SpoolDeps> = {}): Promise<Bench> {
   const root = await tempDir(t)
   const dir = join(root, 'spool')
   const db = openDatabase(join(root, 'state.sqlite'))
   t.after(() => db.close())
   const log = recordingLog()
-  const reopen = () => openSpool({ db, dir, log })
+  const reopen = () => openSpool({ db, dir, log, ...some })
   return { dir, db, log, spool: await reopen(), reopen }
 }
 

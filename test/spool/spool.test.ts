@@ -168,11 +168,12 @@ test('an aborted read stops', async (t) => {
   assert.equal(spool.has(narHash), true)
 })
 
-test('opening sweeps files without rows and rows without files, and nothing else', async (t) => {
+test('opening adopts whole files without rows, sweeps parts without rows and rows without files, and nothing else', async (t) => {
   const { spool, dir, db, log, reopen } = await spoolBench(t)
   const kept = await store(spool, noise(200, 'kept'))
   const lost = await store(spool, noise(200, 'lost'))
   const unrecorded = await store(spool, noise(200, 'unrecorded'))
+  const short = await store(spool, noise(200, 'short'))
   const part = planOf(noise(2 * LEAF_BYTES, 'part'))
   const partFile = await spool.create(part)
   await partFile.putLeaf(1, leafOf(noise(2 * LEAF_BYTES, 'part'), 1))
@@ -182,19 +183,22 @@ test('opening sweeps files without rows and rows without files, and nothing else
   await writeFile(pathIn(dir, orphan.narHash, true), 'x')
   await writeFile(join(dir, kept.narHash.slice(0, 2), 'notes.txt'), 'not ours')
   await rm(pathIn(dir, lost.narHash))
+  await truncate(pathIn(dir, short.narHash), 199)
   db.prepare('DELETE FROM spool_nar WHERE hash = ?').run(narHashDigest(unrecorded.narHash))
 
   const again = await reopen()
   assert.equal(again.has(kept.narHash), true)
   assert.equal(again.has(lost.narHash), false)
+  assert.equal(again.has(short.narHash), false)
+  assert.equal(again.has(unrecorded.narHash), true)
   const files = (await readdir(dir, { recursive: true, withFileTypes: true })).filter((file) => file.isFile())
   assert.deepEqual(
     files.map((file) => file.name).sort(),
-    [`${kept.narHash}.nar`, `${part.narHash}.nar.part`, 'notes.txt'].sort(),
+    [`${kept.narHash}.nar`, `${unrecorded.narHash}.nar`, `${part.narHash}.nar.part`, 'notes.txt'].sort(),
   )
   assert.deepEqual(
     log.lines.map((line) => line.fields),
-    [{ files: 2, wholeLost: 1, partsLost: 0 }],
+    [{ files: 2, wholeLost: 2, partsLost: 0, adopted: 1 }],
   )
   const resumed = await again.create(part)
   assert.equal(resumed.hasLeaf(1), true)

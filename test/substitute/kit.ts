@@ -16,6 +16,7 @@ import { COST, SourceFaultError, SourceMissError } from '../../src/source.ts'
 import type { BlockSource, Cost, NarInfoCandidate, NarInfoSource, StreamSource } from '../../src/source.ts'
 import { openLeafIndex } from '../../src/spool/leaf-index.ts'
 import { createLocalBlocks } from '../../src/spool/local-blocks.ts'
+import type { SpoolDeps } from '../../src/spool/spool.ts'
 import type { LocalStore } from '../../src/store/local-store.ts'
 import { createNarInfoTable } from '../../src/substitute/narinfo-table.ts'
 import { createPolicy } from '../../src/substitute/policy.ts'
@@ -216,10 +217,15 @@ export const testPolicy = createPolicy({
 /** The whole engine over a real spool, a real database and the given sources. */
 export async function engine(
   t: TestContext,
-  parts: { sources?: NarInfoSource[]; peers?: BlockSource[]; store?: LocalStore },
+  parts: {
+    sources?: NarInfoSource[]
+    peers?: BlockSource[]
+    store?: LocalStore
+    spool?: Partial<SpoolDeps>
+  },
 ) {
   const { peers: blockSources = [], store, sources = [] } = parts
-  const bench = await spoolBench(t)
+  const bench = await spoolBench(t, parts.spool)
   const { spool, db, log } = bench
   const clock = Date.now
   const index = openLeafIndex(db)
