@@ -173,6 +173,8 @@ export function openSpoolRows(db: DatabaseSync, bestEffort: BestEffort, maxBytes
     pin(narHash) {
       totals = undefined
       updatePinned.run(narHashDigest(narHash))
+      const row = unsaved.get(narHash)
+      if (row !== undefined) unsaved.set(narHash, { ...row, pinned: true })
     },
     deleteNar(narHash) {
       unsaved.delete(narHash)
@@ -184,7 +186,9 @@ export function openSpoolRows(db: DatabaseSync, bestEffort: BestEffort, maxBytes
     totals: () => (totals ??= addUp()),
     oldest: (limit) => [
       ...selectOldest.all(limit).map((row) => holding(row, row['kind'] === 'nar' ? 'nar' : 'part')),
-      ...[...unsaved].map(([narHash, { bytes }]) => ({ kind: 'nar' as const, narHash, bytes })),
+      ...[...unsaved]
+        .filter(([, { pinned }]) => !pinned)
+        .map(([narHash, { bytes }]) => ({ kind: 'nar' as const, narHash, bytes })),
     ],
     partsBefore: (time) => selectPartsBefore.all(time).map((row) => holding(row, 'part')),
     all(kind) {

@@ -211,13 +211,17 @@ export function createSpoolFile(
       throw new SpoolCorruptError(path, reason)
     }
     const target = narPath(dir, narHash)
+    let renamed = false
     try {
       await handle.sync()
       await rename(path, target)
+      renamed = true
       await syncFolder(dirname(target))
     } catch (cause) {
-      // It may have been renamed already.
-      await rm(target, { force: true }).catch(() => {})
+      if (renamed) {
+        rows.deleteNar(narHash)
+        await rm(target, { force: true }).catch(() => {})
+      }
       throw fail(cause)
     }
     rows.commit(narHash, narSize, clock())

@@ -124,14 +124,15 @@ export async function openSpool(deps: SpoolDeps): Promise<Spool> {
     } else rows.deletePart(narHash)
     gone.count += 1
     gone.bytes += bytes
+    await removeFile(kind === 'nar' ? narPath(dir, narHash) : partPath(dir, narHash))
+  }
+
+  /** One that the disk does not let go stays without a row, and the next start finds it. */
+  async function removeFile(path: string): Promise<void> {
     try {
-      await rm(kind === 'nar' ? narPath(dir, narHash) : partPath(dir, narHash), {
-        recursive: true,
-        force: true,
-      })
+      await rm(path, { recursive: true, force: true })
     } catch (error) {
-      // It stays on disk without a row, and the next start finds it.
-      room.tellOnce('remove', { narHash, err: error }, 'spool: a file cannot be removed')
+      room.tellOnce('remove', { path, err: error }, 'spool: a file cannot be removed')
     }
   }
 
@@ -148,7 +149,7 @@ export async function openSpool(deps: SpoolDeps): Promise<Spool> {
     try {
       rmSync(path, { recursive: true, force: true })
     } catch (cause) {
-      log.warn({ path, err: cause }, 'spool: a file cannot be removed')
+      room.tellOnce('remove', { path, err: cause }, 'spool: a file cannot be removed')
     }
   }
 
@@ -199,6 +200,8 @@ export async function openSpool(deps: SpoolDeps): Promise<Spool> {
 
   const noteCommitted = (narHash: NarHash): void => {
     const now = clock()
+    // Who follows its writer comes back for the rest.
+    inUse.enter(narHash)()
     committed.delete(narHash)
     committed.set(narHash, now)
     for (const [oldest, at] of committed) {
@@ -251,10 +254,10 @@ export async function openSpool(deps: SpoolDeps): Promise<Spool> {
     async remove(narHash) {
       assertWritable()
       rows.deleteNar(narHash)
-      await rm(narPath(dir, narHash), { recursive: true, force: true })
+      await removeFile(narPath(dir, narHash))
       if (writers.has(narHash)) return
       rows.deletePart(narHash)
-      await rm(partPath(dir, narHash), { recursive: true, force: true })
+      await removeFile(partPath(dir, narHash))
     },
     pin: (narHash) => rows.pin(narHash),
     totals() {

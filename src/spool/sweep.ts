@@ -23,8 +23,13 @@ export async function sweep(dir: string, rows: SpoolRows, log: Log): Promise<voi
   let looked = 0
 
   const goes = async (path: string): Promise<void> => {
-    await rm(path, { recursive: true, force: true })
-    swept.files += 1
+    try {
+      await rm(path, { recursive: true, force: true })
+      swept.files += 1
+    } catch (error) {
+      // A read-only disk is no reason not to serve what is on it.
+      log.warn({ path, err: error }, 'spool: a file cannot be removed')
+    }
   }
   const judge = async (path: string, narHash: NarHash, isPart: boolean): Promise<void> => {
     if (isPart) {

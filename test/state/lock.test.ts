@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { stat } from 'node:fs/promises'
+import { stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+import { StateFileError } from '../../src/state/database.ts'
 import { StateLockedError, lockStateDir } from '../../src/state/lock.ts'
 import { tempDir } from '../kit/temp.ts'
 
@@ -72,4 +73,24 @@ test('the directory and the lock are closed to others', async (t) => {
   t.after(() => lock.release())
   assert.equal((await stat(dir)).mode & 0o777, 0o700)
   assert.equal((await stat(join(dir, 'lock.sqlite'))).mode & 0o777, 0o600)
+})
+
+test('a holder on another machine is named with it', async (t) => {
+  const dir = await tempDir(t)
+  const lock = lockStateDir(dir)
+  t.after(() => lock.release())
+  await writeFile(join(dir, 'lock.pid'), '77 elsewhere\n')
+  assert.throws(() => lockStateDir(dir), /locked by another narswarm \(pid 77 on "elsewhere"\): stop it/)
+})
+
+test('a state directory that cannot be had is told with what it must be', async (t) => {
+  const file = join(await tempDir(t), 'file')
+  await writeFile(file, 'no folder')
+  assert.throws(
+    () => lockStateDir(join(file, 'state')),
+    (error: unknown) =>
+      error instanceof StateFileError &&
+      error.path === join(file, 'state', 'lock.sqlite') &&
+      /cannot be locked \(ENOTDIR.*must be on a disk that can be written and has locks/.test(error.message),
+  )
 })

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import type { FileHandle } from 'node:fs/promises'
-import { mkdir, mkdtemp, rmdir } from 'node:fs/promises'
+import { mkdir, mkdtemp, rmdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -18,8 +18,8 @@ import { createNarInfoTable } from '../../src/substitute/narinfo-table.ts'
 import { recordingLog } from '../kit/log.ts'
 import { tempDir } from '../kit/temp.ts'
 import { STORE_DIR } from '../nix/genuine.ts'
-import { collect, noise, options, planOf, store as spooled } from '../spool/kit.ts'
-import { engine, MIB, narInfoOf, stream, tells, testPolicy, until } from './kit.ts'
+import { collect, noise, options, pathIn, planOf, store as spooled } from '../spool/kit.ts'
+import { engine, MIB, narInfoOf, pathNamed, stream, tells, testPolicy, until } from './kit.ts'
 import type { Engine } from './kit.ts'
 
 interface World {
@@ -146,6 +146,8 @@ describe('a read-only disk', () => {
     const source = await tempDir(t)
     const first = await world(t, nars, { dir: source })
     await spooled(first.one.spool, right('a'))
+    // For the sweep, which cannot remove it.
+    await writeFile(`${pathIn(source, planOf(right('a')).narHash)}.part`, 'x')
 
     const dir = await mounted(t, '--bind', source)
     if (dir === undefined) return
@@ -225,8 +227,10 @@ describe('a database that takes no rows', () => {
     const { page_count: pages } = one.db.prepare('PRAGMA page_count').get() ?? {}
     one.db.exec(`PRAGMA max_page_count = ${Number(pages)}`)
     const table = createNarInfoTable({ db: one.db, clock: Date.now, log: tableLog }, { storeDir: STORE_DIR })
-    for (let n = 0; n < 500; n++) table.put(testPolicy.verify(narInfoOf(plan, `full-${n}`)))
-    index.put(planOf(noise(64 * MIB, 'many leaves')), { shared: false, inSpool: true })
+    for (let n = 0; n < 500; n++) {
+      table.put(testPolicy.verify(narInfoOf(plan, `full-${n}`)))
+      index.addPath(plan.narHash, pathNamed(`full-${n}`))
+    }
     assert.deepEqual(index.nar(plan.narHash)?.root, plan.root)
     assert.equal(log.lines.length, 1)
     assert.match(log.lines[0]?.message ?? '', /full/)
