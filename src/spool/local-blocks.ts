@@ -27,7 +27,7 @@ export interface LocalBlocks {
   size(cid: CID, scope: BlockScope): number | undefined
 }
 
-export interface KnownLeaf {
+interface KnownLeaf {
   readonly cid: CID
   readonly narHash: NarHash
   readonly narSize: number
