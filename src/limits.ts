@@ -268,7 +268,7 @@ export const SOURCE_SILENT_MS = 5_000
 export const PROBE_DEADLINE_MS = 5_000
 /** The next way is begun beside one that has given nothing for the p80 of so many first bytes, within these bounds. */
 export const HEDGE_SAMPLES_COUNT = 32
-export const HEDGE_START_MS = 500
+export const HEDGE_START_MS = 300
 export const HEDGE_FLOOR_MS = 100
 export const HEDGE_CEILING_MS = 1_000
 /** The same for one that had begun and has fallen silent; doubled each time that was too hasty. */

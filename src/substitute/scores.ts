@@ -118,7 +118,7 @@ export function createScores(deps: { clock: () => number }): Scores {
     },
     usable,
     trusted: (id) => usable(id) && (entries.get(id)?.inARow ?? 0) === 0,
-    deliveredSince: (id, time) => (entries.get(id)?.deliveredAt ?? -Infinity) >= time,
+    deliveredSince: (id, time) => (entries.get(id)?.deliveredAt ?? -Infinity) > time,
     averageMs: (id) => entries.get(id)?.averageMs,
     paced(id, bytes, tookMs) {
       if (bytes < PACE_MIN_BYTES) return

@@ -54,7 +54,10 @@ const good: { title: string; path?: string; answer: RequestListener }[] = [
 for (const { title, path = '', answer } of good) {
   test(`taken: ${title}`, async (t) => {
     const source = await gateway(t, answer, path)
-    assert.deepEqual(Buffer.from(await source.fetch(wanted, { signal })), block)
+    let told = 0
+    const onBytes = (count: number): void => void (told += count)
+    assert.deepEqual(Buffer.from(await source.fetch({ ...wanted, onBytes }, { signal })), block)
+    assert.equal(told, block.length)
   })
 }
 
