@@ -24,6 +24,7 @@ import type { VerifiedNarInfo } from './policy.ts'
 import type { Resolver } from './resolve.ts'
 import { createRoster } from './roster.ts'
 import type { Scores } from './scores.ts'
+import { isDoubtful } from './ways.ts'
 
 export interface Hints {
   hint(info: VerifiedNarInfo): void
@@ -46,7 +47,7 @@ export function createHints(deps: {
   /** The whole NAR, given up soon after the signal. */
   fetch(info: VerifiedNarInfo, options: CallOptions): Promise<void>
 }): Hints {
-  const { resolver, blockSources, scores, log } = deps
+  const { resolver, blockSources, log } = deps
   const roots = new LRUCache<string, readonly DagLink[]>({ max: HINT_ROOTS_COUNT })
   /** Bytes of those that nobody has come for yet. */
   const open = new Map<NarHash, number>()
@@ -58,7 +59,8 @@ export function createHints(deps: {
   async function prepare(info: VerifiedNarInfo, options: CallOptions): Promise<void> {
     const { narSize } = info
     const [told] = resolver.offer(info).roots
-    const isTrusted = told !== undefined && blockSources.some(({ id }) => scores.trusted(id))
+    const isTrusted =
+      told !== undefined && !isDoubtful({ kind: 'blocks', root: told.root, told: told.from }, deps)
     if (!isTrusted && resolver.offer(info).streams.length === 0) await resolver.askAll(info, options)
     if (narSize <= HINT_NAR_MAX_BYTES) {
       await deps.fetch(info, options)

@@ -1,5 +1,5 @@
 /**
- * Peers whose back-off is over are asked for one block beside the NARs, and never by one: whoever answers is trusted
+ * Peers that failed and whose back-off is over are asked for one block beside the NARs, and never by one: whoever answers is trusted
  * again, and no reader waited for whoever does not (P8).
  */
 import type { CID } from 'multiformats/cid'
@@ -13,6 +13,7 @@ import { WayStalledError } from './errors.ts'
 import { fetchChildren } from './fetch-children.ts'
 import { fetchLeaves } from './leaf-scheduler.ts'
 import { createRoster } from './roster.ts'
+import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
 
 export interface Prober {
@@ -53,7 +54,8 @@ export function createProber(deps: {
 
   return {
     probe(nar) {
-      const due = blockSources.filter(({ id }) => scores.usable(id) && !scores.trusted(id))
+      const isAnyDue = scores.usable(ALL_BLOCKS) && !scores.trusted(ALL_BLOCKS)
+      const due = blockSources.filter(({ id }) => scores.usable(id) && (isAnyDue || !scores.trusted(id)))
       for (const source of due) {
         if (underWay.has(source)) continue
         underWay.add(source)

@@ -4,9 +4,10 @@
 import { DagError } from '../dag/reader.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
-import { LEAF_QUICK_MS, SOURCE_MAX_FAULTS_PER_NAR, SOURCE_SILENT_MS } from '../limits.ts'
+import { LEAF_QUICK_MS, NODE_STALL_MS, SOURCE_MAX_FAULTS_PER_NAR, SOURCE_SILENT_MS } from '../limits.ts'
 import type { BlockSource } from '../source.ts'
 import { SourceFaultError, SourceLieError, SourceMissError } from '../source.ts'
+import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
 
 /**
@@ -58,7 +59,9 @@ export function createRoster(
   }
   const busy = (source: BlockSource): number => inFlight.get(source) ?? 0
   const better = (a: BlockSource, b: BlockSource): number =>
-    a.cost - b.cost || busy(a) - busy(b) || (scores.averageMs(a.id) ?? 0) - (scores.averageMs(b.id) ?? 0)
+    a.cost - b.cost || busy(a) - busy(b) || averageMs(a) - averageMs(b)
+  // One that nobody has measured is not the best of all.
+  const averageMs = ({ id }: BlockSource): number => scores.averageMs(id) ?? NODE_STALL_MS
 
   /** One lost connection fails all that was under way on it: that is one fault, not sixteen. */
   const isNewFault = (source: BlockSource, request: number, begunAt: number): boolean => {
@@ -72,6 +75,7 @@ export function createRoster(
     const reason = messageOf(error)
     if (error instanceof SourceMissError) {
       scores.answered(source.id)
+      scores.answered(ALL_BLOCKS)
       return
     }
     // Of DagErrors only those come here that accuse the source: the block is not what its CID says.
@@ -141,6 +145,7 @@ export function createRoster(
           }
         } else if ('bytes' in outcome) {
           scores.delivered(source.id, outcome.bytes, clock() - at)
+          scores.answered(ALL_BLOCKS)
         } else {
           failed(source, request, at, outcome.error)
         }

@@ -45,6 +45,12 @@ export interface Scores {
   all(): ReadonlyMap<SourceId, Score>
 }
 
+/**
+ * An id beside those of sources: all block sources together. It fails when not one of them gave a NAR anything before
+ * another way did, and has answered when any of them has: else each dead peer would cost a NAR of its own.
+ */
+export const ALL_BLOCKS = 'blocks:'
+
 /** Weight of the newest measurement: about the last ten blocks count. */
 const NEWEST = 0.2
 

@@ -21,6 +21,7 @@ import { createReaders } from './readers.ts'
 import { createRoster } from './roster.ts'
 import { startRunner } from './runner.ts'
 import type { Runner, RunnerDeps } from './runner.ts'
+import { ALL_BLOCKS } from './scores.ts'
 import { createWayQueue } from './way-queue.ts'
 import { isDoubtful, wayId } from './ways.ts'
 import type { Way } from './ways.ts'
@@ -186,6 +187,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
           deps,
           { signal: abort.signal },
         )
+        if (way.kind === 'blocks' && failure === undefined && next !== undefined) tellSilence(current)
         runner = next
         failed = failure === undefined && next === undefined ? undefined : wayId(way)
         if (failure !== undefined) reasons.push(ended(way, failure))
@@ -196,6 +198,12 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     } finally {
       await runner?.stop(new Error('the round is over'))
     }
+  }
+
+  /** Another way gave something before any peer did. */
+  function tellSilence({ arrived, begunAt }: Runner): void {
+    const isAlive = deps.blockSources.some(({ id }) => scores.deliveredSince(id, begunAt))
+    if (arrived === 0 && !isAlive) scores.faulted(ALL_BLOCKS, begunAt)
   }
 
   /** Whether bytes of this way would come to lie beside those of another one when none may be mixed. */

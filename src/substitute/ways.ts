@@ -9,6 +9,7 @@ import type { Offer } from './offer.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import { createProgress } from './progress.ts'
 import type { Resolver } from './resolve.ts'
+import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
 
 export type Way =
@@ -38,7 +39,9 @@ interface FindDeps {
 export function isDoubtful(way: Way, { scores, blockSources }: Omit<FindDeps, 'resolver'>): boolean {
   return (
     way.kind === 'blocks' &&
-    (!scores.usable(wayId(way)) || !blockSources.some((source) => scores.trusted(source.id)))
+    (!scores.usable(wayId(way)) ||
+      !scores.trusted(ALL_BLOCKS) ||
+      !blockSources.some((source) => scores.trusted(source.id)))
   )
 }
 

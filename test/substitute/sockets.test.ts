@@ -252,7 +252,6 @@ describe('over sockets, with dead peers', () => {
     assert.deepEqual(await whole(node, first.told), first.bytes)
     const asked = dead.map((one) => one.asked())
     assert.ok(Math.max(...asked) > 0)
-    for (const { source } of dead) assert.equal(node.scores.trusted(source.id), false)
     for (const { told, bytes } of others) assert.deepEqual(await whole(node, told), bytes)
     for (const { up } of list) assert.equal(narRequests(up).length, 1)
     // No NAR asked them again; a probe may have.
