@@ -41,21 +41,26 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) {
   })
 }
 process.stdout.write(`again: ${again}\n`)
-const passed = await run(
-  {
-    dir,
-    again,
-    stdout: process.stdout,
-    hold(child) {
-      children.add(child)
-      child.once('exit', () => children.delete(child))
+let passed = false
+let evidence = false
+try {
+  passed = await run(
+    {
+      dir,
+      again,
+      stdout: process.stdout,
+      hold(child) {
+        children.add(child)
+        child.once('exit', () => children.delete(child))
+      },
+      atExit: (work) => works.push(work),
+      stop: stop.signal,
     },
-    atExit: (work) => works.push(work),
-    stop: stop.signal,
-  },
-  { minutes, seed, kills },
-)
-cleanUp()
-await rm(join(dir, 'run'), { recursive: true, force: true })
-if (passed) await rm(dir, { recursive: true, force: true })
+    { minutes, seed, kills },
+  )
+  evidence = !passed
+} finally {
+  cleanUp()
+  await rm(evidence ? join(dir, 'run') : dir, { recursive: true, force: true })
+}
 process.exit(passed ? 0 : 1)
