@@ -164,6 +164,7 @@ export async function liveAndDie(deps: MortalDeps): Promise<void> {
     await clients.rest()
     await Promise.all(stage.proxies.map((proxy) => proxy.shut()))
     try {
+      const since = Date.now()
       await subject.start()
       assertKept(acknowledged, await subject.operations.status({ signal }))
       for (const fault of await acknowledged.followOwn({ signal })) tally.violation(`lost: ${fault}`)
@@ -175,7 +176,7 @@ export async function liveAndDie(deps: MortalDeps): Promise<void> {
       subject.signal('SIGTERM')
       const end = await subject.ended()
       if (end.code !== 0) tally.violation(`after SIGTERM it ended with ${end.code ?? end.signal}`)
-      const report = await checkState(subject.stateDir, world, rotted)
+      const report = await checkState(subject.stateDir, world, rotted, since)
       for (const fault of report.faults)
         tally.violation(`on disk: ${fault}`, { log: subject.log().slice(-4000) })
       for (const narHash of report.sound) {

@@ -82,6 +82,7 @@ export async function run(
       signal,
     })
   try {
+    const since = Date.now()
     await steady.start()
     await sleep(1_000)
     const idleBefore = await steady.sample()
@@ -130,7 +131,7 @@ export async function run(
       steady.signal('SIGTERM')
       const end = await steady.ended()
       if (end.code !== 0) tally.violation(`steady: after SIGTERM it ended with ${end.code ?? end.signal}`)
-      const state = await checkState(steady.stateDir, world, new Set(world.nars.keys()))
+      const state = await checkState(steady.stateDir, world, new Set(world.nars.keys()), since)
       for (const fault of state.faults) tally.violation(`steady, on disk: ${fault}`)
       const seconds = (performance.now() - begun) / 1000
       if (!stop.aborted && tally.get('kills') < Math.min(config.kills, (KILLS_PER_MINUTE * seconds) / 60)) {

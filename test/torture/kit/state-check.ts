@@ -1,6 +1,6 @@
 /** The state directory of a narswarm that has ended, held against the truth: what it says is whole must be. */
 import { createHash } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { LEAF_BYTES } from '../../../src/dag/profile.ts'
@@ -42,12 +42,14 @@ export function wholeNars(stateDir: string): Set<NarHash> {
 
 /**
  * @param world what is true
+ * @param since when its last life began (wall clock): a part without a row that is older was left over by the start
  * @param rotted NARs whose files were damaged by the driver: their bytes prove nothing
  */
 export async function checkState(
   stateDir: string,
   world: World,
   rotted: ReadonlySet<NarHash>,
+  since: number,
 ): Promise<StateReport> {
   const faults: string[] = []
   for (const name of ['state.sqlite', 'feeds.sqlite']) {
@@ -69,7 +71,7 @@ export async function checkState(
     const allowed = new Set([...whole].map((one) => narPath(spoolDir, one)))
     for (const one of parts) allowed.add(partPath(spoolDir, one))
     for (const file of await filesBelow(spoolDir)) {
-      if (!allowed.has(file)) faults.push(`${file} has no row`)
+      if (!allowed.has(file) && (await stat(file)).mtimeMs < since) faults.push(`${file} has no row`)
     }
     for (const narHash of whole) {
       const bytes = await readFile(narPath(spoolDir, narHash)).catch(() => undefined)

@@ -98,9 +98,9 @@ export async function liveOn(deps: SteadyDeps): Promise<Sample[]> {
       },
     ],
     [3, 'clock jumps', async () => subject.send({ clockMs: random.int(-CLOCK_DAYS, CLOCK_DAYS) * DAY_MS })],
-    [2, 'disk full', fill],
+    [1, 'disk full', fill],
     [
-      2,
+      1,
       'fsync fails',
       async () => {
         subject.send({ io: true })

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { stringify } from 'smol-toml'
 import { createAdminClient } from '../../../src/cli/admin-client.ts'
+import { SPOOL_BACK_OFF_MS } from '../../../src/limits.ts'
 import type { Operations } from '../../../src/operations/operations.ts'
 import { FAILPOINT_MARK } from './failpoint-names.ts'
 import type { Windows } from './failpoint-names.ts'
@@ -29,7 +30,7 @@ export interface Subject {
   url(): string | undefined
   /** Whether it was up, and nothing was done to it, all the time since then (performance.now()). */
   undisturbedSince(at: number): boolean
-  /** Its disk fails from now on, or no longer: a miss is all that can be asked of it. */
+  /** Its disk fails from now on, or no longer: a miss is all that can be asked of it until it tries the disk again. */
   trouble(on: boolean): void
   untroubledSince(at: number): boolean
   /** Milliseconds since then in which it was stopped. */
@@ -96,7 +97,7 @@ export async function createSubject(
     },
     url: () => url,
     undisturbedSince: (at) => upSince !== undefined && upSince <= at,
-    trouble: (on) => void (troubledTo = on ? Infinity : performance.now() + SETTLE_MS),
+    trouble: (on) => void (troubledTo = on ? Infinity : performance.now() + SPOOL_BACK_OFF_MS + SETTLE_MS),
     untroubledSince: (at) => troubledTo <= at,
     pausedSince(at) {
       const now = performance.now()
@@ -104,6 +105,7 @@ export async function createSubject(
       return all.reduce((sum, { from, to }) => sum + Math.max(0, to - Math.max(from, at)), 0)
     },
     async start(failpoint) {
+      troubledTo = 0
       const port = url === undefined ? 0 : Number(new URL(url).port)
       await writeFile(configFile, stringify({ ...config(port), state_dir: stateDir }))
       const begun = performance.now()
