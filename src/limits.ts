@@ -78,8 +78,12 @@ export const STORE_LAYOUTS_MAX_COUNT = 1_000
 // spool
 
 export const SPOOL_READ_BYTES = 1 * MIB
-/** So many new leaves, and what is on disk is noted: more than that is not fetched twice after a crash. */
+/** The same for who follows a transfer, two of them at a time: there may be hundreds of such readers (P6). */
+export const SPOOL_CHUNK_BYTES = 512 * KIB
+/** So many new leaves, and what is on disk is noted: a slow line fetches no more than that twice after a crash. */
 export const SPOOL_SAVE_LEAVES_COUNT = 16
+/** But no sooner after the last time: on a fast line the disk would do little else. */
+export const SPOOL_SAVE_MS = 1_000
 /** Last use is written no oftener than this; eviction by age needs no better. */
 export const SPOOL_TOUCH_MS = 3_600_000
 /** Part of a NAR that nobody asked for again: Nix has long had it from elsewhere. */
@@ -130,6 +134,10 @@ export const LOCAL_BLOCKS_BUFFERS_COUNT = 16
 /** A narinfo, by how long the last ones took. The ceiling must fire before RESOLVE_DEADLINE_MS, or nothing is learnt. */
 export const UPSTREAM_NARINFO_FLOOR_MS = 1_500
 export const UPSTREAM_NARINFO_CEILING_MS = 2_500
+/** A host that takes no connection for so long will take none, and nobody else waits behind it. */
+export const UPSTREAM_CONNECT_DEADLINE_MS = 4_000
+/** Of one NAR: larger pieces are hashed and written at less cost, and 64 of them are still 32 MiB. */
+export const UPSTREAM_READ_AHEAD_BYTES = 512 * KIB
 /** From asking for a NAR to its first byte; before NAR_FIRST_BYTE_DEADLINE_MS, for the same reason. */
 export const UPSTREAM_FIRST_BYTE_FLOOR_MS = 4_000
 export const UPSTREAM_FIRST_BYTE_CEILING_MS = 8_000
@@ -291,6 +299,10 @@ export const LAST_RESORT_MS = 5_000
 export const WAY_MAX_ROUNDS_COUNT = 8
 /** Nobody reads a NAR any more: it is fetched on for this long, then given up and its part kept. */
 export const ORPHAN_GRACE_MS = 5_000
+/** Nothing has moved for so long: leaves of NARs that came as a stream are hashed now. By then Nix has imported most. */
+export const LATE_INDEX_IDLE_MS = 15_000
+/** NARs that wait for it; any more are hashed when somebody asks for them. */
+export const LATE_INDEX_MAX_COUNT = 10_000
 /**
  * Whole NARs moving at once; more wait their turn, and miss after NAR_FIRST_BYTE_DEADLINE_MS. A Nix asks for 25; see
  * LEAVES_MAX_COUNT for their memory (P6).

@@ -71,6 +71,8 @@ function createHost(name: string, deps: HostDeps): Host {
   const { clock, random, log } = deps
   let verdict = Promise.withResolvers<void>()
   const restings = new Map<SourceId, SourceRestingError>()
+  /** Its last failure was that nothing came: to wait for the verdict of a probe may take as long again. */
+  let isSilent = false
   const breaker = createBreaker({
     clock,
     random,
@@ -132,6 +134,7 @@ function createHost(name: string, deps: HostDeps): Host {
         const attempt = breaker.begin(size === 'bulk')
         if (attempt === 'resting') throw resting(id)
         if (attempt === 'probed') {
+          if (isSilent && size === 'small') throw resting(id)
           await abortable(verdict.promise, signal)
           continue
         }
@@ -164,6 +167,7 @@ function createHost(name: string, deps: HostDeps): Host {
           return false
         }
         isJudged = true
+        isSilent = failure.slow
         if (failure.slow) patience.took(clock() - begun)
         attempt.failed(failure)
         return !failure.slow && breaker.restsMs === undefined

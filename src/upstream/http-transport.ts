@@ -2,7 +2,9 @@ import type { LookupFunction } from 'node:net'
 import { Agent, request, type Dispatcher } from 'undici'
 import {
   UPSTREAM_BULK_CONNECTIONS_COUNT,
+  UPSTREAM_CONNECT_DEADLINE_MS,
   UPSTREAM_MAX_REDIRECTS,
+  UPSTREAM_READ_AHEAD_BYTES,
   UPSTREAM_SMALL_CONNECTIONS_COUNT,
 } from '../limits.ts'
 import { quote } from '../nix/quote.ts'
@@ -25,6 +27,8 @@ const ENCODINGS: ReadonlyMap<string, NonNullable<TransportBody['encoding']>> = n
   ['xz', 'xz'],
   ['bzip2', 'bzip2'],
 ])
+/** What came and nobody has taken yet; it is then taken at once. */
+const READ_AHEAD_BYTES = { small: 64 * 1024, bulk: UPSTREAM_READ_AHEAD_BYTES } as const
 /** An error page up to this is read away to keep the connection. */
 const DUMPED_BYTES = 65_536
 
@@ -53,7 +57,11 @@ export function createHttpTransport(base: URL, id: SourceId): Transport {
     let url = first
     let dispatcher: Dispatcher = own[size]
     for (let hops = 0; ; hops++) {
-      const response = await request(url, { dispatcher, signal, headers })
+      // undici hears the signal only once it is connected.
+      const response = await abortable(
+        request(url, { dispatcher, signal, headers, highWaterMark: READ_AHEAD_BYTES[size] }),
+        signal,
+      )
       // Destroyed early, the body emits an error that nobody waits for any more.
       response.body.on('error', () => {})
       const { statusCode } = response
@@ -149,7 +157,12 @@ async function* chunksOf(body: Dispatcher.ResponseData['body']): AsyncGenerator<
 
 /** HTTP/1.1 alone: a GOAWAY of HTTP/2 can make a cut body look whole (security G10). */
 function createAgent(connections: number, connect: { lookup?: LookupFunction } = {}): Agent {
-  return new Agent({ connections, pipelining: 1, allowH2: false, connect })
+  return new Agent({
+    connections,
+    pipelining: 1,
+    allowH2: false,
+    connect: { timeout: UPSTREAM_CONNECT_DEADLINE_MS, ...connect },
+  })
 }
 
 /** Without the query: that of a redirect may be a signed permission. */

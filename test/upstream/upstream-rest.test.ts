@@ -154,6 +154,25 @@ describe('a host that fails', () => {
     const found = await Promise.all(Array.from({ length: 20 }, () => upstream.lookup(HASH, calm)))
     assert.equal(found.filter((one) => one === undefined).length, 0)
   })
+  it('is probed by one, and nobody waits for the verdict on a host that was silent', async (t) => {
+    const { upstream, at, pass, requests } = await resting(t, silent, body('hello'), 300)
+    await exhaust(upstream)
+    pass(60_000)
+    const before = requests.length
+    const { promise: asked, resolve: onAsked } = Promise.withResolvers<void>()
+    const { promise: over, resolve: goOn } = Promise.withResolvers<void>()
+    at.answer = (response, request) => {
+      onAsked()
+      void over.then(() => body(narInfo)(response, request))
+    }
+    const probe = upstream.lookup(HASH, calm)
+    await asked
+    for (let i = 0; i < 20; i++) await assert.rejects(upstream.lookup(HASH, calm), SourceRestingError)
+    assert.equal(requests.length, before + 1)
+    goOn()
+    assert.ok(await probe)
+    assert.equal(upstream.status().state, 'ok')
+  })
   it('gives no NAR at once, and a promised one after the shortest rest', async (t) => {
     const { upstream, at, pass } = await resting(t, body(narInfo))
     const candidate = await upstream.lookup(HASH, calm)
