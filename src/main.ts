@@ -361,6 +361,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
     async close(graceMs) {
       timers.abort()
       await Promise.all(listeners.map((listener) => listener.close(graceMs)))
+      transfers.close()
       await (await swarmStart)?.stop()
       await Promise.all(
         [...gateways, ...upstreams, ...pipes.map(({ pipe }) => pipe)].map((one) => one.close()),

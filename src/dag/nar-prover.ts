@@ -2,14 +2,12 @@ import { createHash } from 'node:crypto'
 import { narHashFromDigest } from '../nix/hash.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { DIGEST_BYTES } from './cid.ts'
+import { createPlanner } from './planner.ts'
 import type { NarPlan } from './planner.ts'
 import { LEAF_BYTES } from './profile.ts'
 import { createTreeBuilder } from './tree.ts'
 
-/**
- * The NarHash of bytes as they come; their DAG too, if that costs nothing: each leaf was checked on its way, or there
- * is but one. Hashing leaves as well takes as long as the NarHash itself, while somebody waits.
- */
+/** The NarHash of bytes as they come, and their DAG where it is known. */
 export interface NarProver {
   /** The next bytes, any number of them. They are hashed before it returns, and neither kept nor copied. */
   update(bytes: Uint8Array): void
@@ -19,7 +17,27 @@ export interface NarProver {
   finish(): { readonly narHash: NarHash; readonly plan: NarPlan | undefined }
 }
 
-export function createNarProver(): NarProver {
+/**
+ * @param leaves 'hashed': there is always a plan. 'given': only when it costs nothing, since each leaf was checked on its
+ * way or there is but one; hashing them takes as long as the NarHash itself, while somebody waits
+ */
+export function createNarProver(leaves: 'hashed' | 'given'): NarProver {
+  return leaves === 'hashed' ? planning() : proving()
+}
+
+function planning(): NarProver {
+  const { update, addLeaf, finish } = createPlanner()
+  return {
+    update,
+    addLeaf,
+    finish() {
+      const plan = finish()
+      return { narHash: plan.narHash, plan }
+    },
+  }
+}
+
+function proving(): NarProver {
   const whole = createHash('sha256')
   let narSize = 0
   /** Of the leaves so far; undefined once bytes came without. */

@@ -2,11 +2,12 @@ import { closeSync, constants, fstatSync, openSync, read } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { SPOOL_READ_BYTES } from '../limits.ts'
+import { SPOOL_CHUNK_BYTES, SPOOL_READ_BYTES } from '../limits.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
 import { createStamp } from '../store/stamp.ts'
 import type { Stamp } from '../store/stamp.ts'
+import type { ChunkBuffers } from './chunk-buffers.ts'
 import { SpoolCorruptError } from './errors.ts'
 
 const readAsync = promisify(read)
@@ -57,8 +58,14 @@ function isShortage(cause: unknown): boolean {
   return code === 'EMFILE' || code === 'ENFILE' || code === 'ENOMEM'
 }
 
+/** How a NAR's file is read chunk by chunk. */
+export interface ChunkOptions extends CallOptions {
+  /** Of the one reader; without them each chunk is a buffer of its own. */
+  buffers?: ChunkBuffers
+}
+
 /**
- * Bytes of the range in chunks of SPOOL_READ_BYTES, the last one shorter. Each chunk is a buffer of its own.
+ * Bytes of the range in chunks of SPOOL_READ_BYTES (SPOOL_CHUNK_BYTES with `buffers`), the last one shorter.
  *
  * @throws SpoolCorruptError when the file ends before the range does, or cannot be read
  */
@@ -66,12 +73,18 @@ export async function* readChunks(
   handle: FileHandle,
   path: string,
   range: ByteRange,
-  { signal }: CallOptions,
+  { signal, buffers }: ChunkOptions,
 ): AsyncGenerator<Uint8Array, void, undefined> {
+  const most = buffers === undefined ? SPOOL_READ_BYTES : SPOOL_CHUNK_BYTES
   for (let at = range.start; at < range.end;) {
     signal.throwIfAborted()
-    const chunk = await readExactly(handle, path, at, Math.min(SPOOL_READ_BYTES, range.end - at))
-    at += chunk.length
+    const length = Math.min(most, range.end - at)
+    // Not from Node's pool: a chunk may be transferred to another thread.
+    const chunk = buffers?.next(length) ?? Buffer.allocUnsafeSlow(length)
+    await fillBuffer(path, at, chunk, (filled) =>
+      readAsync(handle.fd, chunk, filled, length - filled, at + filled),
+    )
+    at += length
     yield chunk
   }
 }
@@ -112,18 +125,6 @@ function openForReading(path: string): number {
     if (isShortage(cause)) throw cause
     throw new SpoolCorruptError(path, cause instanceof Error ? cause.message : 'cannot be opened', { cause })
   }
-}
-
-async function readExactly(
-  handle: FileHandle,
-  path: string,
-  at: number,
-  length: number,
-): Promise<Uint8Array> {
-  // Not from Node's pool: a chunk may be transferred to another thread.
-  const chunk = Buffer.allocUnsafeSlow(length)
-  await fillBuffer(path, at, chunk, (filled) => handle.read(chunk, filled, length - filled, at + filled))
-  return chunk
 }
 
 /** @throws SpoolCorruptError when the file ends before, or cannot be read */

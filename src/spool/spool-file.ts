@@ -1,10 +1,11 @@
 import { rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { LEAF_BYTES, leafSize } from '../dag/profile.ts'
-import { SPOOL_SAVE_LEAVES_COUNT } from '../limits.ts'
-import type { ByteRange, CallOptions } from '../source.ts'
+import { SPOOL_SAVE_LEAVES_COUNT, SPOOL_SAVE_MS } from '../limits.ts'
+import type { ByteRange } from '../source.ts'
 import { SpoolCorruptError, SpoolWriteError } from './errors.ts'
 import { checkRange, narPath, readChunks, syncFolder } from './nar-file.ts'
+import type { ChunkOptions } from './nar-file.ts'
 import type { OpenPart } from './part.ts'
 import type { SpoolRows } from './rows.ts'
 
@@ -38,7 +39,7 @@ export interface SpoolFile {
    *
    * @throws RangeError when not all of the range is on disk yet, SpoolCorruptError, the reason given to `abandon`
    */
-  read(range: ByteRange, options: CallOptions): AsyncIterable<Uint8Array>
+  read(range: ByteRange, options: ChunkOptions): AsyncIterable<Uint8Array>
   /**
    * Makes the NAR whole: size check, fsync, rename, fsync of the folder, row [security 4].
    *
@@ -64,7 +65,7 @@ export function createSpoolFile(
     /** Readers of the part, for whoever evicts. @returns what each calls when it is done */
     enter: () => () => void
     /** Reads of the whole NAR, once it is committed. */
-    readWhole: (range: ByteRange, options: CallOptions) => AsyncIterable<Uint8Array>
+    readWhole: (range: ByteRange, options: ChunkOptions) => AsyncIterable<Uint8Array>
     /** The NAR has no writer any more. */
     onEnd: () => void
   },
@@ -79,6 +80,7 @@ export function createSpoolFile(
   /** The save of the bitmap under way; never rejects. */
   let saving: Promise<void> | undefined
   let savedBytes = leaves.bytes
+  let savedAt = clock()
   /** A damaged part, or a failed write-back (told once by the kernel: no later fsync is to be believed). Never kept. */
   let failure: SpoolWriteError | undefined
   /** The writer and each reader; the last one closes the handle. */
@@ -143,6 +145,7 @@ export function createSpoolFile(
   const save = async (): Promise<void> => {
     const bits = leaves.snapshot()
     const bytes = leaves.bytes
+    savedAt = clock()
     try {
       await handle.datasync()
     } catch (cause) {
@@ -156,6 +159,7 @@ export function createSpoolFile(
 
   const saveSoon = (): void => {
     if (saving !== undefined || leaves.bytes - savedBytes < SPOOL_SAVE_LEAVES_COUNT * LEAF_BYTES) return
+    if (clock() - savedAt < SPOOL_SAVE_MS) return
     saving = save().finally(() => (saving = undefined))
   }
 
@@ -174,7 +178,7 @@ export function createSpoolFile(
     if (abandonReason) throw abandonReason
   }
 
-  async function* read(range: ByteRange, options: CallOptions): AsyncGenerator<Uint8Array, void, undefined> {
+  async function* read(range: ByteRange, options: ChunkOptions): AsyncGenerator<Uint8Array, void, undefined> {
     checkRange(range, narSize)
     throwIfAbandoned()
     if (state === 'whole') {

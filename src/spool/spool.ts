@@ -5,12 +5,13 @@ import type { DatabaseSync } from 'node:sqlite'
 import { SPOOL_TOUCH_MS, SPOOL_YOUNG_MAX_COUNT, SPOOL_YOUNG_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
-import type { ByteRange, CallOptions, NarRef } from '../source.ts'
+import type { ByteRange, NarRef } from '../source.ts'
 import { createBestEffort } from '../state/best-effort.ts'
 import type { Stamp } from '../store/stamp.ts'
 import { SpoolBusyError, SpoolCorruptError, SpoolMissError, SpoolWriteError } from './errors.ts'
 import { createInUse } from './in-use.ts'
 import { checkRange, narPath, openPlainFile, partPath, readChunks, readFileInto } from './nar-file.ts'
+import type { ChunkOptions } from './nar-file.ts'
 import { openPart, type OpenPart } from './part.ts'
 import { freeBytesAt, NO_LIMITS, type SpoolLimits } from './quota.ts'
 import { createRoom, type Reservation, type TrimRequest } from './room.ts'
@@ -28,7 +29,7 @@ export interface Spool {
   /** Whether the whole NAR was committed, by its row. */
   has(narHash: NarHash): boolean
   /** @throws SpoolMissError, SpoolCorruptError, RangeError */
-  read(narHash: NarHash, range: ByteRange, options: CallOptions): AsyncIterable<Uint8Array>
+  read(narHash: NarHash, range: ByteRange, options: ChunkOptions): AsyncIterable<Uint8Array>
   /** Bytes from `offset` on into the whole of a buffer; says which file they came from. @throws as `read` */
   readInto(narHash: NarHash, offset: number, target: Uint8Array): Promise<Stamp>
   /**
@@ -165,7 +166,7 @@ export async function openSpool(deps: SpoolDeps): Promise<Spool> {
   async function* read(
     narHash: NarHash,
     range: ByteRange,
-    options: CallOptions,
+    options: ChunkOptions,
   ): AsyncGenerator<Uint8Array, void> {
     const { path, bytes } = locate(narHash, range)
     const leave = inUse.enter(narHash)

@@ -4,8 +4,7 @@
  */
 import { messageOf } from '../log.ts'
 import type { NarPlan } from '../dag/planner.ts'
-import { createPlanner } from '../dag/planner.ts'
-import type { Planner } from '../dag/planner.ts'
+import type { NarProver } from '../dag/nar-prover.ts'
 import { DagError } from '../dag/reader.ts'
 import { WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
 import { COST, SourceRestingError } from '../source.ts'
@@ -46,8 +45,10 @@ export interface TransferDeps extends RunnerDeps {
   createFile(): Promise<SpoolFile>
   /** Each way once, cheapest first. Asked for anew when all broke off and there is reason to try them again. */
   ways(options: CallOptions): AsyncGenerator<Way, void, undefined>
-  /** All bytes right: into the index, before `done`. */
-  finished(plan: NarPlan): void
+  /** Hashes the bytes from the first on; again after a round whose bytes proved wrong. */
+  createProver(): NarProver
+  /** All bytes right, before `done`. @param plan undefined when the leaves' digests are not known */
+  finished(plan: NarPlan | undefined): void
   /**
    * Whether different roots were told. Then one is wrong, and nothing goes out before the NarHash is proved: Nix would
    * resume a response that was cut, and put the right end behind a wrong beginning.
@@ -73,7 +74,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   const progress = createProgress()
   const bySource = new Map<SourceId, number>()
   let file: SpoolFile | undefined
-  let planner: Planner = createPlanner()
+  let prover = deps.createProver()
   /** Whose bytes are in the file, in order. Owner: `run`; `restart` empties it. */
   let used: Way[] = []
   /** The file began with a kept part, which nobody watched meanwhile. */
@@ -112,8 +113,8 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     digest?: Uint8Array,
   ): Promise<void> {
     const written = target.append(bytes)
-    if (digest === undefined) planner.update(bytes)
-    else planner.addLeaf(bytes, digest)
+    if (digest === undefined) prover.update(bytes)
+    else prover.addLeaf(bytes, digest)
     await written
     bySource.set(from, (bySource.get(from) ?? 0) + bytes.length)
     progress.notify()
@@ -238,20 +239,20 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   async function rehash(target: SpoolFile): Promise<void> {
     const end = target.prefix
     if (end === 0) return
-    for await (const bytes of target.read({ start: 0, end }, { signal: abort.signal })) planner.update(bytes)
+    for await (const bytes of target.read({ start: 0, end }, { signal: abort.signal })) prover.update(bytes)
     resumed = true
     bySource.set('spool', end)
   }
 
   /** Commits the NAR if its hash is right. @returns why it is not */
   async function prove(): Promise<string | undefined> {
-    const plan = planner.finish()
-    if (plan.narHash === narHash) {
-      await finish(plan)
+    const proof = prover.finish()
+    if (proof.narHash === narHash) {
+      await finish(proof.plan)
       return undefined
     }
     const names = [...(resumed ? ['a kept part'] : []), ...used.map(wayId)].join(', ')
-    const reason = `bytes from ${names} hash to ${plan.narHash}, signed is ${narHash}`
+    const reason = `bytes from ${names} hash to ${proof.narHash}, signed is ${narHash}`
     log.error({ path: info.storePath, ways: names }, `NAR thrown away: ${reason}`)
     blame()
     return reason
@@ -296,7 +297,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     const old = file
     // Readers look at this before they hand anything out; nothing may be awaited since `released` was looked at.
     file = undefined
-    planner = createPlanner()
+    prover = deps.createProver()
     used = []
     resumed = false
     bySource.clear()
@@ -304,7 +305,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     return fileInHand()
   }
 
-  async function finish(plan: NarPlan): Promise<void> {
+  async function finish(plan: NarPlan | undefined): Promise<void> {
     verified = true
     progress.notify()
     await file?.commit()

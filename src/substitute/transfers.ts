@@ -7,6 +7,7 @@ import {
   TRANSFERS_MAX_COUNT,
 } from '../limits.ts'
 import { createLeafBuffers } from '../dag/leaf-buffers.ts'
+import { createNarProver } from '../dag/nar-prover.ts'
 import { createPlanner } from '../dag/planner.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
@@ -21,6 +22,7 @@ import { abandonable } from './abandonable.ts'
 import { BlockUnavailableError, NoSourceError } from './errors.ts'
 import { createFirstBytes } from './first-bytes.ts'
 import { createHints } from './hints.ts'
+import { createLateIndex } from './late-index.ts'
 import { createLeafShares } from './leaf-shares.ts'
 import { readLocalNar } from './local-nar.ts'
 import type { VerifiedNarInfo } from './policy.ts'
@@ -53,6 +55,8 @@ export interface Transfers {
   here(info: VerifiedNarInfo, options: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>
   /** NARs moving now. */
   running(): number
+  /** Ends work in the background. */
+  close(): void
 }
 
 export function createTransfers(deps: {
@@ -83,6 +87,17 @@ export function createTransfers(deps: {
   })
   const adopting = new Map<NarHash, Promise<void>>()
   const ended = createProgress()
+  const closing = new AbortController()
+  const late = createLateIndex(
+    {
+      isIdle: () => running.size === 0,
+      async index(info, { signal }) {
+        if (!spool.has(info.narHash) || index.nar(info.narHash) !== undefined) return
+        await abandonable(adoptOnce(info), signal)
+      },
+    },
+    closing,
+  )
 
   /** Waits for its turn when too many NARs are on their way, and for one that is just ending. */
   async function begin(info: VerifiedNarInfo, { signal }: CallOptions): Promise<RunningTransfer> {
@@ -108,7 +123,12 @@ export function createTransfers(deps: {
       firstBytes,
       rootChildren: (nar) => hints.rootChildren(nar),
       scores,
-      finished: (plan) => index.put(plan, { shared: deps.shareable(info), inSpool: true }),
+      // Peers ask by leaf. Who shares nothing needs none of them now.
+      createProver: () => createNarProver(deps.shareable(info) ? 'hashed' : 'given'),
+      finished(plan) {
+        if (plan === undefined) late.add(info)
+        else index.put(plan, { shared: deps.shareable(info), inSpool: true })
+      },
       disputed: () => resolver.offer(info).roots.length > 1,
       badRoot(way) {
         if (way.kind === 'blocks') resolver.refuseRoot(info, way.root)
@@ -118,6 +138,7 @@ export function createTransfers(deps: {
       log,
     })
     running.set(info.narHash, transfer)
+    late.busy()
     const end = (): void => {
       running.delete(info.narHash)
       ended.notify()
@@ -135,7 +156,7 @@ export function createTransfers(deps: {
     const inStore = isInStore(info)
     if (!inSpool && !inStore) return
     // Whoever asked may go; the others, and the next, still want it.
-    const options = { signal: AbortSignal.any([]) }
+    const options = { signal: closing.signal }
     try {
       const planner = createPlanner()
       const bytes = inSpool
@@ -147,6 +168,7 @@ export function createTransfers(deps: {
       const storePath = inStore ? { storePath: info.storePath } : {}
       index.put(plan, { shared: deps.shareable(info), inSpool, ...storePath })
     } catch (error) {
+      if (closing.signal.aborted) throw error
       await forget(info, error)
     }
   }
@@ -266,5 +288,6 @@ export function createTransfers(deps: {
     },
 
     running: () => running.size,
+    close: () => closing.abort(new Error('narswarm is closing')),
   }
 }

@@ -19,7 +19,7 @@ for (const size of [0, 1, LEAF_BYTES - 1, LEAF_BYTES, LEAF_BYTES + 1, 2 * LEAF_B
   const part = bytes.subarray(0, size)
 
   test(`${size} bytes by checked leaves: the NarHash, and the plan of the planner`, () => {
-    const prover = createNarProver()
+    const prover = createNarProver('given')
     for (let at = 0; at < size; at += LEAF_BYTES) {
       const leaf = part.subarray(at, at + LEAF_BYTES)
       prover.addLeaf(leaf, sha256(leaf))
@@ -28,7 +28,7 @@ for (const size of [0, 1, LEAF_BYTES - 1, LEAF_BYTES, LEAF_BYTES + 1, 2 * LEAF_B
   })
 
   test(`${size} bytes of a stream: the NarHash, and a plan only of a single block`, () => {
-    const prover = createNarProver()
+    const prover = createNarProver('given')
     for (let at = 0; at < size; at += 70_001) prover.update(part.subarray(at, at + 70_001))
     const { narHash, plan } = prover.finish()
     assert.equal(narHash, planned(part).narHash)
@@ -36,8 +36,14 @@ for (const size of [0, 1, LEAF_BYTES - 1, LEAF_BYTES, LEAF_BYTES + 1, 2 * LEAF_B
   })
 }
 
+test('with the leaves hashed too there is always a plan', () => {
+  const prover = createNarProver('hashed')
+  prover.update(bytes)
+  assert.deepEqual(prover.finish(), { narHash: planned(bytes).narHash, plan: planned(bytes) })
+})
+
 test('one piece without a digest, and there is no plan', () => {
-  const prover = createNarProver()
+  const prover = createNarProver('given')
   prover.update(bytes.subarray(0, LEAF_BYTES))
   prover.addLeaf(
     bytes.subarray(LEAF_BYTES, 2 * LEAF_BYTES),
@@ -50,7 +56,7 @@ test('one piece without a digest, and there is no plan', () => {
 })
 
 test('a leaf in the middle of another one is refused', () => {
-  const prover = createNarProver()
+  const prover = createNarProver('given')
   prover.update(bytes.subarray(0, 10))
   assert.throws(() => prover.addLeaf(bytes.subarray(0, LEAF_BYTES), sha256(bytes)), RangeError)
 })
