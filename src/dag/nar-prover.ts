@@ -26,12 +26,12 @@ export function createNarProver(leaves: 'hashed' | 'given'): NarProver {
 }
 
 function planning(): NarProver {
-  const { update, addLeaf, finish } = createPlanner()
+  const planner = createPlanner()
   return {
-    update,
-    addLeaf,
+    update: (bytes) => planner.update(bytes),
+    addLeaf: (bytes, digest) => planner.addLeaf(bytes, digest),
     finish() {
-      const plan = finish()
+      const plan = planner.finish()
       return { narHash: plan.narHash, plan }
     },
   }
