@@ -333,6 +333,30 @@ export const NARINFO_PRUNE_NEXT_MS = 1_000
 /** Narinfos that the disk would not take, in memory until it does: about 1 kB each. */
 export const NARINFO_UNSAVED_MAX_COUNT = 5_000
 
+// audit
+
+/** Between two random audits, at least; so often is looked whether there is something to audit, too. */
+export const AUDIT_PAUSE_MS = 30_000
+/** One NAR: 1 GB over 300 KiB/s. */
+export const AUDIT_DEADLINE_MS = 3600_000
+/** Nothing of a NAR for so long, and its next source is tried. */
+export const AUDIT_STALL_MS = 30_000
+/** Leaves on their way at once: an audit has time, and memory is for those who wait. */
+export const AUDIT_WINDOW_COUNT = 4
+/** Random positions looked at for one audit, some 50 microseconds each. What 256 of them miss is less than a hundredth. */
+export const AUDIT_DRAWS_COUNT = 256
+/** After this an audit is forgotten, and the entry as good as any other. */
+export const AUDIT_REMEMBERED_MS = 30 * 24 * 3600 * 1000
+/** When all others were audited, those of longer ago than this are again. */
+export const AUDIT_AGAIN_MS = 24 * 3600 * 1000
+/** Wrong entries in the status, newest first; all are counted. */
+export const AUDIT_TOLD_MAX_COUNT = 100
+/** Of `verify --feed`, which is fetched beside the daily budget. */
+export const AUDIT_SAMPLE_DEFAULT_COUNT = 10
+export const AUDIT_SAMPLE_MAX_COUNT = 100_000
+/** Positions of a feed looked at until everybody else gets a turn. */
+export const AUDIT_TURN_COUNT = 64
+
 // publish
 
 /** Paths in one call; the largest closures have some 10,000. */

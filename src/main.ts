@@ -26,7 +26,17 @@ import { CONFIG_MAX_BYTES } from './limits.ts'
 import type { Log } from './log.ts'
 import { formatPublicKey, trustedKeys } from './nix/key.ts'
 import { formatNarInfo } from './nix/narinfo.ts'
-import { keepChecking, keepFollowing, keepPruning, keepSigning, keepTidy } from './operations/background.ts'
+import {
+  keepAuditing,
+  keepChecking,
+  keepFollowing,
+  keepPruning,
+  keepSigning,
+  keepTidy,
+} from './operations/background.ts'
+import { openAuditBudget } from './operations/audit-budget.ts'
+import { openAuditMemory } from './operations/audit-memory.ts'
+import { createAuditor } from './operations/auditor.ts'
 import { createOperations } from './operations/local-operations.ts'
 import { notReady } from './operations/readiness.ts'
 import { describeSpool, describeUpstream } from './operations/status.ts'
@@ -53,6 +63,7 @@ import { createNarInfoTable } from './substitute/narinfo-table.ts'
 import { createPolicy } from './substitute/policy.ts'
 import type { VerifiedNarInfo } from './substitute/policy.ts'
 import { createResolver } from './substitute/resolve.ts'
+import { createRootJudge } from './substitute/root-judge.ts'
 import { createScores } from './substitute/scores.ts'
 import { createTransfers } from './substitute/transfers.ts'
 import { createGatewaySource } from './swarm/gateway-source.ts'
@@ -222,15 +233,32 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
     scores,
     shareable: (info) => config.profile !== 'private' && sharePolicy.signedBy(info, shareKeys),
     badRoot: (info, way) => {
-      if (way.kind === 'blocks') follower.markBad(info.narHash, way.root)
+      if (way.kind !== 'blocks') return
+      follower.markBad(info.narHash, way.root, { told: way.told, storePath: info.storePath })
     },
     clock: stopwatch,
     log,
   })
+  const auditor = createAuditor(
+    {
+      follower,
+      policy,
+      resolver,
+      transfers,
+      index,
+      judge: createRootJudge({ resolver, transfers, blockSources, scores, clock: stopwatch, log }),
+      memory: openAuditMemory({ db: feedDb, clock }),
+      budget: openAuditBudget({ db: feedDb, clock, monotonic: stopwatch }, config.audit.maxBytesPerDay),
+      random: Math.random,
+      clock,
+      log,
+    },
+    { storeDir },
+  )
   const listeners: Listener[] = []
   let serving: Serving | undefined
 
-  const describe = (): Omit<StatusDocument, 'feeds'> => ({
+  const describe = (): Omit<StatusDocument, 'feeds' | 'audit'> => ({
     version: 1,
     narswarm: version,
     profile: config.profile,
@@ -274,6 +302,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
       follower,
       resolver,
       transfers,
+      auditor,
       spool: { spool, index, keeper, log },
       describe,
     },
@@ -347,6 +376,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
     void keepSigning(published, log, timers.signal)
     void keepPruning(table, log, timers.signal)
     void keepTidy(keeper, log, timers.signal)
+    if (config.audit.maxBytesPerDay > 0) void keepAuditing(auditor, log, timers.signal)
     serving = {
       cacheUrl: cacheUrl(cacheListener.address),
       ...(peerUrl === undefined ? {} : { peerUrl }),

@@ -5,7 +5,7 @@ import { ADMIN_ROUTES, failureBody } from '../http/admin-wire.ts'
 import { ADMIN_ANSWER_MAX_BYTES, ADMIN_LINE_MAX_BYTES } from '../limits.ts'
 import { quote } from '../nix/quote.ts'
 import { RequestError, VerificationError } from '../operations/operations.ts'
-import type { Operations, PublishEvent } from '../operations/operations.ts'
+import type { AuditEvent, Operations, PublishEvent } from '../operations/operations.ts'
 import type { CallOptions } from '../source.ts'
 import { NotReachableError, RemoteError } from './errors.ts'
 
@@ -35,17 +35,31 @@ export function createAdminClient(socketPath: string): Operations {
     verifySpool: (options) => ask({ path: ADMIN_ROUTES.verifySpool, body: {} }, options),
     gc: (gcRequest, options) => ask({ path: ADMIN_ROUTES.gc, body: gcRequest }, options),
 
-    async *publish(publishRequest, options) {
-      const body = await send(socketPath, { path: ADMIN_ROUTES.publish, body: publishRequest }, options)
-      let done = false
-      for await (const line of readLines(socketPath, body, options)) {
-        const event = parseLine(socketPath, line)
-        done = event.kind === 'done'
-        yield event
-      }
-      if (!done) throw lost(socketPath, new Error('the answer ended before its last line'))
-    },
+    publish: (body, options) =>
+      askEvents<PublishEvent>(socketPath, { path: ADMIN_ROUTES.publish, body }, options),
+    verifyFeed: (body, options) =>
+      askEvents<AuditEvent>(socketPath, { path: ADMIN_ROUTES.verifyFeed, body }, options),
   }
+}
+
+interface StreamedEvent {
+  readonly kind: 'item' | 'done'
+}
+
+/** Items, and `done` as the last. */
+async function* askEvents<E extends StreamedEvent>(
+  socketPath: string,
+  call: Call,
+  options: CallOptions,
+): AsyncGenerator<E> {
+  const body = await send(socketPath, call, options)
+  let done = false
+  for await (const line of readLines(socketPath, body, options)) {
+    const event = parseLine(socketPath, line) as E
+    done = event.kind === 'done'
+    yield event
+  }
+  if (!done) throw lost(socketPath, new Error('the answer ended before its last line'))
 }
 
 type Body = Dispatcher.ResponseData['body']
@@ -158,8 +172,8 @@ async function* readBody(socketPath: string, body: Body, options: CallOptions): 
   }
 }
 
-function parseLine(socketPath: string, line: string): PublishEvent {
-  const value = parseJson(socketPath, line) as PublishEvent | { readonly kind: 'error' } | null
+function parseLine(socketPath: string, line: string): StreamedEvent {
+  const value = parseJson(socketPath, line) as StreamedEvent | { readonly kind: 'error' } | null
   switch (value?.kind) {
     case 'item':
     case 'done':

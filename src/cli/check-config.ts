@@ -79,6 +79,7 @@ function settingsOf(config: Config): [string, Value][] {
     ['feed', config.feeds.map((feed) => `${feed.name} from ${feed.sources.map(String).join(', ')}`)],
     ['spool.max_size', config.spool.maxBytes ?? '20 GiB, at most a tenth of the disk'],
     ['spool.min_free', config.spool.minFreeBytes ?? '4 GiB, at most a twentieth of the disk'],
+    ['audit.max_bytes_per_day', config.audit.maxBytesPerDay],
     ['log.level', config.log.level],
     ['log.format', config.log.format],
   ]

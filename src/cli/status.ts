@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { SpoolStatus, StatusDocument, UpstreamReport } from '../operations/status.ts'
+import type { AuditStatus, SpoolStatus, StatusDocument, UpstreamReport } from '../operations/status.ts'
 import { createAdminClient } from './admin-client.ts'
 import { adminSocketPath } from './connect.ts'
 import { addConfigOption, addJsonOption } from './context.ts'
@@ -38,6 +38,7 @@ function printStatus(output: Output, it: StatusDocument): void {
     ['asks peers', it.peers],
     ['spool', spoolFacts(spool)],
     ['transfers', [`${transfers.running} running`]],
+    ['audits', auditFacts(it.audit)],
   ]
   const width = Math.max(...facts.map(([name]) => name.length))
   for (const [name, values] of facts) {
@@ -67,6 +68,29 @@ function printStatus(output: Output, it: StatusDocument): void {
   )
   if (it.feeds.published.length + it.feeds.followed.length > 0) output.result('')
   printFeeds(output, it.feeds)
+  for (const { feed, path, nar_hash: narHash, told, computed, found_at: at } of it.audit.bad) {
+    output.complain(
+      `feed ${feed ?? '(not noted)'}: WRONG about ${path ?? narHash}: told ${told}, ${computed === undefined ? 'which leads to other bytes' : `its NAR has ${computed}`} (${at})`,
+    )
+  }
+}
+
+function auditFacts(audit: AuditStatus): string[] {
+  const { right, wrong, unavailable, untrusted } = audit
+  const all = right + wrong + unavailable + untrusted
+  return [
+    audit.max_bytes_per_day === 0
+      ? 'off (audit.max_bytes_per_day)'
+      : `${formatBytes(audit.bytes_today)} of ${formatBytes(audit.max_bytes_per_day)} a day`,
+    ...(all === 0
+      ? []
+      : [
+          `${right} right, ${wrong} wrong, ${unavailable} not to be had, ${untrusted} signed by nobody trusted, in 30 days`,
+        ]),
+    ...(audit.bad_count === 0
+      ? []
+      : [`${count(audit.bad_count, 'CID')} told by feeds proved wrong, and not used`]),
+  ]
 }
 
 function upstreamLine({ url, from, state, until, last_error: error }: UpstreamReport): string {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { AUDIT_SAMPLE_DEFAULT_COUNT } from '../limits.ts'
 import { VerificationError } from '../operations/operations.ts'
 import { withOperations } from './connect.ts'
 import { addConfigOption, addJsonOption } from './context.ts'
@@ -6,9 +7,13 @@ import type { CliContext, ConfigOption, JsonOption } from './context.ts'
 import { UsageError } from './errors.ts'
 import { resolvePathArgument } from './path-argument.ts'
 import { count, formatBytes } from './units.ts'
+import { verifyFeed } from './verify-feed.ts'
 
 interface VerifyOptions extends ConfigOption, JsonOption {
   readonly spool?: true
+  readonly feed?: string
+  readonly sample?: string
+  readonly all?: true
 }
 
 export function addVerify(program: Command, context: CliContext): void {
@@ -16,21 +21,33 @@ export function addVerify(program: Command, context: CliContext): void {
     .description('read a store path from wherever it lies, and prove its signature, hash and CID anew')
     .argument('[path]', 'store path, or a link to one, or its hash part')
     .option('--spool', 'instead: hash every NAR of the spool anew, and remove those that are wrong')
+    .option('--feed <name>', 'instead: fetch entries of a followed feed, and prove the CIDs it tells')
+    .option(
+      '--sample <count>',
+      `with --feed: so many, picked at random (default: ${AUDIT_SAMPLE_DEFAULT_COUNT})`,
+    )
+    .option('--all', 'with --feed: all of its entries')
     .addHelpText(
       'after',
       `
 Exits with 3 when the bytes are not what was signed, or nobody trusted signed them; with --spool
-when something in it was wrong.
+or --feed when something was wrong.
 
 Examples:
   narswarm verify ./result
   narswarm verify /nix/store/7c5zrpajq5ydlg2zbbnfs1l4lwbxsdqq-hello-2.12
-  narswarm verify --spool`,
+  narswarm verify --spool
+  narswarm verify --feed example.org/main --sample 20`,
     )
     .action((path: string | undefined, options: VerifyOptions) => {
-      if ((path === undefined) !== (options.spool === true)) {
-        throw new UsageError('expected a store path or --spool, and not both')
+      const { spool, feed, sample, all } = options
+      if ([path, spool, feed].filter((what) => what !== undefined).length !== 1) {
+        throw new UsageError('expected one of: a store path, --spool, --feed')
       }
+      if (feed === undefined && (sample !== undefined || all !== undefined)) {
+        throw new UsageError('--sample and --all go with --feed')
+      }
+      if (feed !== undefined) return verifyFeed(context, { ...options, feed })
       return path === undefined ? verifySpool(context, options) : verify(context, path, options)
     })
 }

@@ -35,6 +35,7 @@ const ENVIRONMENT: Readonly<Record<string, { path: string; list?: true }>> = {
   NARSWARM_PEER_LISTEN: { path: 'peer.listen' },
   NARSWARM_SPOOL_MAX_SIZE: { path: 'spool.max_size' },
   NARSWARM_SPOOL_MIN_FREE: { path: 'spool.min_free' },
+  NARSWARM_AUDIT_MAX_BYTES_PER_DAY: { path: 'audit.max_bytes_per_day' },
   NARSWARM_LOG_LEVEL: { path: 'log.level' },
   NARSWARM_LOG_FORMAT: { path: 'log.format' },
 }
@@ -219,6 +220,7 @@ function complete(
     peers: { urls: file.peers?.urls ?? [], addrs: file.peers?.addrs ?? [] },
     feeds: (file.feed ?? []).map(({ name, root_key: rootKey, sources }) => ({ name, rootKey, sources })),
     spool: { maxBytes: file.spool?.max_size, minFreeBytes: file.spool?.min_free },
+    audit: { maxBytesPerDay: file.audit?.max_bytes_per_day ?? 0 },
     log: { level: file.log?.level ?? 'info', format: file.log?.format ?? 'text' },
     origins,
     warnings,

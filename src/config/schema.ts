@@ -194,6 +194,17 @@ export const configSchema = z.strictObject({
     })
     .optional()
     .describe('Fetched NARs on our own disk, least recently used out first.'),
+  audit: z
+    .strictObject({
+      max_bytes_per_day: z
+        .union([z.int().min(0), parsed(parseSize)])
+        .optional()
+        .describe(
+          'What random audits of followed feeds may fetch in 24 hours: bytes, or a size such as 1GiB. 0 (the default): none are made.',
+        ),
+    })
+    .optional()
+    .describe('Entries of followed feeds, picked at random, whose NAR is fetched and hashed.'),
   log: z
     .strictObject({
       level: z.enum(['debug', 'info', 'warn', 'error']).optional().describe('Default: info.'),

@@ -9,6 +9,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { NarHash } from '../nix/hash.ts'
 import type { HashPart } from '../nix/store-path.ts'
+import type { SourceId } from '../source.ts'
 import { inTransaction, migrate } from '../state/database.ts'
 import type { FeedName } from './feed-name.ts'
 import { createCompactRange, HASH_BYTES, leafHash, TILE_WIDTH } from './merkle.ts'
@@ -57,6 +58,21 @@ export interface Subtree {
   readonly hash: Uint8Array
 }
 
+/** A NAR has another root than an entry said: evidence against whoever published that entry (design 6). */
+export interface BadEntry {
+  readonly narHash: NarHash
+  /** As it was told. */
+  readonly cid: string
+  /** Milliseconds. */
+  readonly markedAt: number
+  /** Who told it, such as `feed:example.org/main`. Absent in rows of the first narswarms. */
+  readonly told?: SourceId
+  /** Base name. */
+  readonly storePath?: string
+  /** What the bytes have; absent when all that is known is that it is not this one. */
+  readonly computed?: string
+}
+
 export interface FeedStore {
   load(name: FeedName, rootKey: string): StoredFeed | undefined
   create(name: FeedName, rootKey: string, root: Uint8Array): StoredFeed
@@ -74,8 +90,12 @@ export interface FeedStore {
   rootAt(id: number, size: number): Uint8Array
   /** Hashes `from` to `to` of a tile row: leaf hashes at level 0, roots of full tiles of the level below above it. */
   tileHashes(id: number, level: number, from: number, to: number): Uint8Array[]
-  markBad(narHash: NarHash, cid: string, at: number): void
-  isBad(narHash: NarHash, cid: string): boolean
+  /** The first evidence stays. */
+  markBad(bad: BadEntry): void
+  badEntry(narHash: NarHash, cid: string): BadEntry | undefined
+  /** Newest first, `limit` at most. */
+  bad(limit: number): BadEntry[]
+  badCount(): number
 }
 
 const SCHEMA = [
@@ -122,6 +142,9 @@ const SCHEMA = [
     marked_at INTEGER NOT NULL,
     PRIMARY KEY (nar_hash, cid)
   ) STRICT, WITHOUT ROWID;`,
+  `ALTER TABLE feed_bad ADD COLUMN told TEXT;
+  ALTER TABLE feed_bad ADD COLUMN store_path TEXT;
+  ALTER TABLE feed_bad ADD COLUMN computed TEXT;`,
 ]
 
 /** 256^7 is above 2^53. */
@@ -154,8 +177,13 @@ export function createFeedStore(db: DatabaseSync): FeedStore {
     subtrees: db.prepare(
       'SELECT hash FROM feed_subtree WHERE feed = ? AND level = ? AND n >= ? AND n < ? ORDER BY n',
     ),
-    insertBad: db.prepare('INSERT OR IGNORE INTO feed_bad (nar_hash, cid, marked_at) VALUES (?, ?, ?)'),
-    bad: db.prepare('SELECT 1 FROM feed_bad WHERE nar_hash = ? AND cid = ?'),
+    insertBad: db.prepare(
+      `INSERT OR IGNORE INTO feed_bad (nar_hash, cid, marked_at, told, store_path, computed)
+       VALUES (?, ?, ?, ?, ?, ?)`,
+    ),
+    badEntry: db.prepare('SELECT * FROM feed_bad WHERE nar_hash = ? AND cid = ?'),
+    bad: db.prepare('SELECT * FROM feed_bad ORDER BY marked_at DESC, nar_hash, cid LIMIT ?'),
+    badCount: db.prepare('SELECT count(*) AS count FROM feed_bad'),
   }
 
   function load(name: FeedName, rootKey: string): StoredFeed | undefined {
@@ -222,10 +250,15 @@ export function createFeedStore(db: DatabaseSync): FeedStore {
       return range.root()
     },
     tileHashes,
-    markBad(narHash, cid, at) {
-      sql.insertBad.run(narHash, cid, at)
+    markBad({ narHash, cid, markedAt, told, storePath, computed }) {
+      sql.insertBad.run(narHash, cid, markedAt, told ?? null, storePath ?? null, computed ?? null)
     },
-    isBad: (narHash, cid) => sql.bad.get(narHash, cid) !== undefined,
+    badEntry(narHash, cid) {
+      const row = sql.badEntry.get(narHash, cid)
+      return row === undefined ? undefined : readBad(row)
+    },
+    bad: (limit) => sql.bad.all(limit).map(readBad),
+    badCount: () => Number(sql.badCount.get()?.['count']),
   }
 }
 
@@ -248,6 +281,17 @@ function readFeed(row: Row): StoredFeed {
     ...(row['successor'] !== null && { successor: row['successor'] as Uint8Array }),
     ...(row['checkpoint'] !== null && { head: readHead(row) }),
     ...(fork !== undefined && { fork }),
+  }
+}
+
+function readBad(row: Row): BadEntry {
+  return {
+    narHash: row['nar_hash'] as NarHash,
+    cid: row['cid'] as string,
+    markedAt: row['marked_at'] as number,
+    ...(row['told'] !== null && { told: row['told'] as string }),
+    ...(row['store_path'] !== null && { storePath: row['store_path'] as string }),
+    ...(row['computed'] !== null && { computed: row['computed'] as string }),
   }
 }
 

@@ -5,6 +5,7 @@ import { FEED_SOFTWARE_DATE_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { encodeBase64 } from '../nix/base64.ts'
 import type { NarHash } from '../nix/hash.ts'
+import { hashPartOf } from '../nix/store-path.ts'
 import type { HashPart } from '../nix/store-path.ts'
 import { COST, type CallOptions, type NarInfoCandidate, type NarInfoSource } from '../source.ts'
 import { formatBundle } from './bundle.ts'
@@ -14,7 +15,7 @@ import type { FeedFiles } from './feed-files.ts'
 import { parseFeedName, type FeedName } from './feed-name.ts'
 import { parseFeedPath } from './feed-path.ts'
 import type { FeedSource } from './feed-source.ts'
-import { createFeedStore } from './feed-store.ts'
+import { createFeedStore, type BadEntry } from './feed-store.ts'
 import { freshnessOf, type Freshness, type Times } from './freshness.ts'
 import { TILE_WIDTH } from './merkle.ts'
 import { openFirstRootDocument } from './root-document.ts'
@@ -40,11 +41,21 @@ export interface FollowerDeps {
   storeDir: string
 }
 
+/** What a feed said of a path; not yet believed. */
+export type ToldMapping = NarInfoCandidate & { readonly cid: CID }
+
 export interface Follower {
   /** One a feed, in their order: a wrong entry of one feed must not hide a right one of another. */
   sources(): readonly NarInfoSource[]
-  /** A NAR with this root CID has another NarHash, by its proven blocks: no entry that says so is told again. */
-  markBad(narHash: NarHash, cid: CID): void
+  /** Proven: the NAR has another root than this CID. No entry that says so is told again, also after a restart. */
+  markBad(narHash: NarHash, cid: CID, evidence?: Pick<BadEntry, 'told' | 'storePath' | 'computed'>): void
+  badEntry(narHash: NarHash, cid: CID): BadEntry | undefined
+  /** What was marked, newest first, `limit` at most, and how much in all. */
+  bad(limit: number): { entries: BadEntry[]; count: number }
+  /** Entries accepted, of each feed. */
+  sizes(): ReadonlyMap<FeedName, number>
+  /** What a feed says at a position of its tree. Undefined when that is no mapping, or one that it has withdrawn since. */
+  mappingAt(name: FeedName, index: number): ToldMapping | undefined
   /** One cycle over all feeds. @throws what the signal says, when it is aborted: what was accepted by then stays */
   sync(options: CallOptions): Promise<FeedSyncResult[]>
   status(): FeedStatus[]
@@ -118,9 +129,25 @@ export function createFollower(
       const entry = parseEntry(bytes, storeDir)
       if (entry.kind === 'withdrawal') withdrawn.add(entry.narHash)
       if (entry.kind !== 'mapping' || withdrawn.has(entry.narHash)) continue
-      if (!store.isBad(entry.narHash, entry.cid.toString())) return candidateOf(entry, feed.name)
+      if (store.badEntry(entry.narHash, entry.cid.toString()) === undefined)
+        return candidateOf(entry, feed.name)
     }
     return undefined
+  }
+
+  function mappingAt(feed: FollowedFeed, index: number): ToldMapping | undefined {
+    const { stored } = feed
+    if (stored?.head === undefined || index >= stored.head.size) return undefined
+    const [bytes] = store.entries(stored.id, index, index + 1)
+    const entry = bytes === undefined ? undefined : parseEntry(bytes, storeDir)
+    if (entry?.kind !== 'mapping') return undefined
+    for (const newer of store.entriesAbout(stored.id, stored.head.size, hashPartOf(entry.storePath))) {
+      // The same again puts it in force again.
+      if (Buffer.compare(newer, bytes ?? newer) === 0) break
+      const other = parseEntry(newer, storeDir)
+      if (other.kind === 'withdrawal' && other.narHash === entry.narHash) return undefined
+    }
+    return candidateOf(entry, feed.name)
   }
 
   function stateOf(feed: FollowedFeed): FeedState {
@@ -154,8 +181,15 @@ export function createFollower(
           return lookup(feed, hashPart)
         },
       })),
-    markBad(narHash, cid) {
-      store.markBad(narHash, cid.toString(), clock())
+    markBad(narHash, cid, evidence = {}) {
+      store.markBad({ narHash, cid: cid.toString(), markedAt: clock(), ...evidence })
+    },
+    badEntry: (narHash, cid) => store.badEntry(narHash, cid.toString()),
+    bad: (limit) => ({ entries: store.bad(limit), count: store.badCount() }),
+    sizes: () => new Map(feeds.map(({ name, stored }) => [name, stored?.head?.size ?? 0])),
+    mappingAt(name, index) {
+      const feed = byName.get(name)
+      return feed === undefined ? undefined : mappingAt(feed, index)
     },
     sync(options) {
       // Two cycles at once would stage the same entries twice.
@@ -173,7 +207,7 @@ export function createFollower(
   }
 }
 
-function candidateOf(entry: MappingEntry, name: FeedName): NarInfoCandidate {
+function candidateOf(entry: MappingEntry, name: FeedName): ToldMapping {
   const { storePath, narHash, narSize, references, signatures, cid } = entry
   return {
     info: {

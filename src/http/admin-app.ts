@@ -10,7 +10,8 @@ import { ADMIN_BODY_MAX_BYTES } from '../limits.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { RequestError } from '../operations/operations.ts'
-import type { Operations, PublishEvent } from '../operations/operations.ts'
+import type { Operations } from '../operations/operations.ts'
+import type { CallOptions } from '../source.ts'
 import {
   ADMIN_ROUTES,
   createFeedBody,
@@ -20,6 +21,7 @@ import {
   operationFailure,
   publishBody,
   verifyBody,
+  verifyFeedBody,
 } from './admin-wire.ts'
 import type { FailureBody } from './admin-wire.ts'
 import { notFound } from './answer.ts'
@@ -39,6 +41,21 @@ export function createAdminApp(deps: AdminAppDeps): Hono<HttpEnv> {
   const app = new Hono<HttpEnv>()
   const send = (c: Context<HttpEnv>, answer: Answer): Promise<Response> =>
     respond(c, answer, { signal: requestSignal(c), log })
+  const sendEvents = (
+    c: Context<HttpEnv>,
+    begin: (options: CallOptions) => AsyncIterable<object>,
+  ): Promise<Response> => {
+    const open = async (options: CallOptions): Promise<AsyncIterable<Uint8Array>> =>
+      eventLines(begin(options), (error) => {
+        options.signal.throwIfAborted()
+        return describeFailure(error, c.req.path, log)
+      })
+    return send(c, {
+      status: 200,
+      headers: { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' },
+      body: { length: undefined, open },
+    })
+  }
 
   app.onError((error, c) => {
     const gone = nodeSide(c).outgoing?.destroyed === true || c.req.raw.signal.aborted
@@ -79,16 +96,11 @@ export function createAdminApp(deps: AdminAppDeps): Hono<HttpEnv> {
   app.post(ADMIN_ROUTES.publish, async (c) => {
     const { from, ...rest } = await readBody(c, publishBody)
     const request = from === undefined ? rest : { ...rest, from }
-    const open = async (options: { signal: AbortSignal }): Promise<AsyncIterable<Uint8Array>> =>
-      eventLines(operations.publish(request, options), (error) => {
-        options.signal.throwIfAborted()
-        return describeFailure(error, c.req.path, log)
-      })
-    return send(c, {
-      status: 200,
-      headers: { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' },
-      body: { length: undefined, open },
-    })
+    return sendEvents(c, (options) => operations.publish(request, options))
+  })
+  app.post(ADMIN_ROUTES.verifyFeed, async (c) => {
+    const request = await readBody(c, verifyFeedBody)
+    return sendEvents(c, (options) => operations.verifyFeed(request, options))
   })
   return app
 }
@@ -98,7 +110,7 @@ export function createAdminApp(deps: AdminAppDeps): Hono<HttpEnv> {
  * becomes the last line.
  */
 async function* eventLines(
-  events: AsyncIterable<PublishEvent>,
+  events: AsyncIterable<object>,
   describe: (error: unknown) => FailureBody,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   let begun = false

@@ -1,5 +1,6 @@
 /** What goes over the admin socket, between `admin-app.ts` and the command line's client of the same version. */
 import { z } from 'zod'
+import { AUDIT_SAMPLE_MAX_COUNT } from '../limits.ts'
 import { PublishError } from '../publish/errors.ts'
 import { RequestError, VerificationError } from '../operations/operations.ts'
 import { SourceFaultError, SourceLieError } from '../source.ts'
@@ -11,6 +12,7 @@ export const ADMIN_ROUTES = {
   publish: '/v1/publish',
   verify: '/v1/verify',
   verifySpool: '/v1/verify-spool',
+  verifyFeed: '/v1/verify-feed',
   gc: '/v1/gc',
 } as const
 
@@ -26,6 +28,11 @@ export const publishBody = z.strictObject({
 export const verifyBody = z.strictObject({ path: z.string() })
 
 export const gcBody = z.strictObject({ dryRun: z.boolean(), maxBytes: z.int().min(0).optional() })
+
+export const verifyFeedBody = z.strictObject({
+  feed: z.string(),
+  sample: z.union([z.int().min(1).max(AUDIT_SAMPLE_MAX_COUNT), z.literal('all')]),
+})
 
 /** An operation without anything to say. */
 export const emptyBody = z.strictObject({})

@@ -3,6 +3,7 @@ import timers from 'node:timers/promises'
 import type { Follower } from '../feed/follower.ts'
 import type { Publisher as FeedPublisher } from '../feed/publisher.ts'
 import {
+  AUDIT_PAUSE_MS,
   FEED_HEARTBEAT_MS,
   FEED_SYNC_MS,
   FEED_SYNC_RETRY_MS,
@@ -17,6 +18,7 @@ import { SourceRestingError } from '../source.ts'
 import type { SpoolKeeper } from '../spool/keeper.ts'
 import type { NarInfoTable } from '../substitute/narinfo-table.ts'
 import type { Upstream } from '../upstream/upstream.ts'
+import type { Auditor } from './auditor.ts'
 
 /** Follows the feeds; one that was never reached is tried again sooner. */
 export async function keepFollowing(follower: Follower, log: Log, signal: AbortSignal): Promise<void> {
@@ -75,6 +77,14 @@ export async function keepPruning(
 /** Removes from the spool what Nix has by now, and what there is no room for. */
 export async function keepTidy(keeper: SpoolKeeper, log: Log, signal: AbortSignal): Promise<void> {
   await repeat(log, signal, 'tidying the spool', () => keeper.turn({ signal }))
+}
+
+/** Looks at entries of followed feeds, picked at random, within the daily budget. */
+export async function keepAuditing(auditor: Auditor, log: Log, signal: AbortSignal): Promise<void> {
+  await repeat(log, signal, 'auditing the feeds', async () => {
+    await auditor.turn({ signal })
+    return AUDIT_PAUSE_MS
+  })
 }
 
 async function repeat(

@@ -18,6 +18,7 @@ import type { SpoolKeeper } from '../spool/keeper.ts'
 import type { LeafIndex } from '../spool/leaf-index.ts'
 import type { Spool } from '../spool/spool.ts'
 import type { Log } from '../log.ts'
+import type { Auditor } from './auditor.ts'
 
 export interface OperationsDeps extends Omit<PublishDeps, 'feeds'> {
   /** Those published here, by name; `createFeed` adds to it. */
@@ -27,9 +28,10 @@ export interface OperationsDeps extends Omit<PublishDeps, 'feeds'> {
   follower: Follower
   resolver: Resolver
   transfers: Transfers
+  auditor: Auditor
   spool: { spool: Spool; index: LeafIndex; keeper: SpoolKeeper; log: Log }
-  /** All of the status document but its feeds. */
-  describe(): Omit<StatusDocument, 'feeds'>
+  /** All of the status document but its feeds and audits. */
+  describe(): Omit<StatusDocument, 'feeds' | 'audit'>
 }
 
 export function createOperations(deps: OperationsDeps, config: { storeDir: string }): Operations {
@@ -40,7 +42,7 @@ export function createOperations(deps: OperationsDeps, config: { storeDir: strin
 
   return {
     async status() {
-      return { ...deps.describe(), feeds: feedsReport() }
+      return { ...deps.describe(), audit: deps.auditor.status(), feeds: feedsReport() }
     },
 
     async feeds() {
@@ -69,6 +71,7 @@ export function createOperations(deps: OperationsDeps, config: { storeDir: strin
     publish: (request, options) => publishRequest(request, deps, config, options),
     verify: (path, options) => verifyPath(path, deps, config, options),
     verifySpool: (options) => checkSpool(deps.spool, options),
+    verifyFeed: (request, options) => deps.auditor.run(request, options),
     gc: (request, options) => deps.spool.keeper.gc(request, options),
   }
 }

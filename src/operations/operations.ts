@@ -2,10 +2,12 @@
  * What the doors (admin socket, command line, status page) can ask of a running narswarm. `createOperations` does it in
  * this process; the command line's client asks for the same over the admin socket.
  */
+import type { FeedName } from '../feed/feed-name.ts'
 import type { PublishItem } from '../publish/publish.ts'
 import type { CallOptions } from '../source.ts'
 import type { SpoolCheck } from '../spool/check.ts'
 import type { GcReport, GcRequest } from '../spool/keeper.ts'
+import type { AuditOutcome } from './audit-memory.ts'
 import type { FeedsReport, StatusDocument } from './status.ts'
 
 export interface PublishRequest {
@@ -35,6 +37,37 @@ export interface VerifyReport {
   readonly wrongCid?: string
 }
 
+export interface AuditRequest {
+  /** Name of a feed that is followed. */
+  readonly feed: string
+  /** So many entries picked at random, or all. */
+  readonly sample: number | 'all'
+}
+
+/** An entry of a followed feed that was looked at. */
+export interface AuditedEntry {
+  readonly feed: FeedName
+  /** In the tree of the feed. */
+  readonly position: number
+  readonly path: string
+  readonly narHash: string
+  readonly narSize: number
+  /** The CID that the entry tells. */
+  readonly told: string
+  readonly outcome: AuditOutcome
+  /** The CID of the NAR, when the told one is wrong and the NAR was seen. */
+  readonly computed?: string
+  readonly reason?: string
+  /** From the network. */
+  readonly fetchedBytes: number
+}
+
+export type AuditEvent =
+  | ({ readonly kind: 'item' } & AuditedEntry)
+  | ({ readonly kind: 'done'; readonly feed: string; readonly fetchedBytes: number } & Readonly<
+      Record<AuditOutcome, number>
+    >)
+
 /** The path is not what was signed, or nobody trusted signed it. Exit code 3. */
 export class VerificationError extends Error {
   override readonly name = 'VerificationError'
@@ -60,5 +93,11 @@ export interface Operations {
   verify(path: string, options: CallOptions): Promise<VerifyReport>
   /** Hashes all whole NARs of the spool anew; what is wrong is removed, and named. */
   verifySpool(options: CallOptions): Promise<SpoolCheck>
+  /**
+   * Audits entries of a followed feed now, beside the daily budget: fetches each NAR, and proves or disproves the CID told.
+   *
+   * @throws RequestError when nothing of the feed is here
+   */
+  verifyFeed(request: AuditRequest, options: CallOptions): AsyncIterable<AuditEvent>
   gc(request: GcRequest, options: CallOptions): Promise<GcReport>
 }

@@ -57,6 +57,16 @@ export const STATUS: StatusDocument = {
     { id: 'upstream:https://cache.nixos.org', bytes: 0, faults: 2, lies: 0, out: true },
     { id: 'http:http://10.0.0.2:6278', bytes: 52_428_800, average_ms: 12.4, faults: 0, lies: 0, out: false },
   ],
+  audit: {
+    max_bytes_per_day: 0,
+    bytes_today: 0,
+    right: 0,
+    wrong: 0,
+    unavailable: 0,
+    untrusted: 0,
+    bad_count: 0,
+    bad: [],
+  },
   feeds: { published: [], followed: [] },
 }
 
@@ -73,6 +83,9 @@ export function fakeOperations(some: Partial<Operations> = {}): Operations {
     verify: refuse,
     verifySpool: refuse,
     gc: refuse,
+    async *verifyFeed() {
+      yield await refuse()
+    },
     ...some,
   }
 }

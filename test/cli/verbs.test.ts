@@ -5,7 +5,12 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { parseSecretKey } from '../../src/nix/key.ts'
-import type { PublishEvent, PublishRequest } from '../../src/operations/operations.ts'
+import type {
+  AuditEvent,
+  AuditRequest,
+  PublishEvent,
+  PublishRequest,
+} from '../../src/operations/operations.ts'
 import type { FeedsReport } from '../../src/operations/status.ts'
 import { haveNix } from '../kit/nix.ts'
 import type { NarHash } from '../../src/nix/hash.ts'
@@ -83,6 +88,7 @@ spool             1 NAR, 1.2 MiB of 20.0 GiB
                   keeps 4.0 GiB of the disk free; 50.0 GiB free
                   evicted 3, 1.0 MiB
 transfers         0 running
+audits            off (audit.max_bytes_per_day)
 
 SOURCE                                GAVE  A BLOCK  FAULTS  LIES  STATE
 upstream:https://cache.nixos.org       0 B        -       2     0  left alone for now
@@ -308,6 +314,135 @@ test('verify says what was proved', async (t) => {
     wrong_cid: 'bafylie',
   })
   assert.match(lied.stderr(), /told another CID of it, bafylie/)
+})
+
+const AUDITED = {
+  kind: 'item',
+  feed: FEED,
+  position: 4,
+  path: STORE_PATH,
+  narHash: NAR_HASH,
+  narSize: 2_097_152,
+  told: 'bafytold',
+  fetchedBytes: 2_097_152,
+} as const
+const AUDIT_DONE = {
+  kind: 'done',
+  feed: FEED,
+  right: 1,
+  wrong: 0,
+  unavailable: 0,
+  untrusted: 0,
+  fetchedBytes: 7,
+} as const
+
+function auditing(requests: AuditRequest[], events: readonly object[]) {
+  return fakeOperations({
+    async *verifyFeed(request) {
+      await Promise.resolve()
+      requests.push(request)
+      yield* events as AuditEvent[]
+    },
+  })
+}
+
+test('verify --feed prints a row an entry, and exits with 3 when a CID was wrong', async (t) => {
+  const requests: AuditRequest[] = []
+  const stateDir = await tempDir(t)
+  const events = [
+    { ...AUDITED, outcome: 'right' },
+    { ...AUDITED, outcome: 'wrong', computed: 'bafyreal', reason: 'the NAR has CID bafyreal' },
+    { ...AUDITED, outcome: 'untrusted', reason: 'nobody signed it' },
+    { ...AUDIT_DONE, wrong: 1, untrusted: 1 },
+  ]
+  // Over the socket of one that runs, as most people will.
+  await serveAdmin(t, join(stateDir, 'admin.sock'), auditing(requests, events))
+  const it = world({ stateDir })
+  assert.equal(await it.run('verify', '--feed', FEED, '--all'), 3)
+  assert.deepEqual(requests, [{ feed: FEED, sample: 'all' }])
+  assert.equal(
+    it.stdout(),
+    `right        ${STORE_PATH}  2.0 MiB
+WRONG        ${STORE_PATH}  2.0 MiB  told bafytold, is bafyreal
+untrusted    ${STORE_PATH}  2.0 MiB  nobody signed it
+`,
+  )
+  assert.equal(
+    it.stderr(),
+    `feed ${FEED}: 1 right, 1 wrong, 0 not to be had, 1 signed by nobody trusted; 7 B fetched\nnarswarm: 1 wrong CID told by feed ${FEED}\n`,
+  )
+
+  const json = world({ stateDir })
+  assert.equal(await json.run('verify', '--feed', FEED, '--sample', '3', '--json'), 3)
+  assert.deepEqual(requests[1], { feed: FEED, sample: 3 })
+  const lines = json
+    .stdout()
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as object)
+  assert.equal(lines.length, 4)
+  assert.deepEqual(lines[1], {
+    kind: 'item',
+    feed: FEED,
+    position: 4,
+    path: STORE_PATH,
+    told: 'bafytold',
+    outcome: 'wrong',
+    computed: 'bafyreal',
+    reason: 'the NAR has CID bafyreal',
+    nar_hash: `sha256:${NAR_HASH}`,
+    nar_size: 2_097_152,
+    fetched_bytes: 2_097_152,
+  })
+})
+
+for (const { title, done, exit } of [
+  { title: 'nothing wrong exits with 0', done: AUDIT_DONE, exit: 0 },
+  { title: 'some bytes not to be had exit with 0', done: { ...AUDIT_DONE, unavailable: 3 }, exit: 0 },
+  { title: 'no bytes at all exit with 4', done: { ...AUDIT_DONE, right: 0, unavailable: 3 }, exit: 4 },
+]) {
+  test(`verify --feed: ${title}`, async (t) => {
+    const it = world({ stateDir: await tempDir(t), operations: auditing([], [done]) })
+    assert.equal(await it.run('verify', '--feed', FEED), exit)
+  })
+}
+
+test('status names the CIDs that were proved wrong, and what audits cost', async (t) => {
+  const stateDir = await tempDir(t)
+  const audit = {
+    max_bytes_per_day: 1_073_741_824,
+    bytes_today: 5_242_880,
+    right: 4,
+    wrong: 1,
+    unavailable: 2,
+    untrusted: 0,
+    bad_count: 1,
+    bad: [
+      {
+        feed: FEED,
+        path: STORE_PATH,
+        nar_hash: NAR_HASH,
+        told: 'bafytold',
+        computed: 'bafyreal',
+        found_at: '2026-01-02T03:04:05Z',
+      },
+    ],
+  }
+  await serveAdmin(
+    t,
+    join(stateDir, 'admin.sock'),
+    fakeOperations({ status: async () => ({ ...STATUS, audit }) }),
+  )
+  const it = world({ stateDir })
+  assert.equal(await it.run('status'), 0)
+  assert.match(
+    it.stdout(),
+    /audits {12}5\.0 MiB of 1\.0 GiB a day\n +4 right, 1 wrong, 2 not to be had, 0 signed by nobody trusted, in 30 days\n +1 CID told by feeds proved wrong/,
+  )
+  assert.equal(
+    it.stderr(),
+    `narswarm: feed ${FEED}: WRONG about ${STORE_PATH}: told bafytold, its NAR has bafyreal (2026-01-02T03:04:05Z)\n`,
+  )
 })
 
 test('serve tells what to put into nix.conf, and stops cleanly at a signal', async (t) => {

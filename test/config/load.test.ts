@@ -54,6 +54,7 @@ void test('nothing at all: shares nothing, listens on loopback, asks and trusts 
   assert.deepEqual(config.trust.keys.map(formatPublicKey), [NIXOS_KEY])
   assert.deepEqual(config.share.keys.map(formatPublicKey), [NIXOS_KEY])
   assert.deepEqual(config.peers, { urls: [], addrs: [] })
+  assert.deepEqual(config.audit, { maxBytesPerDay: 0 })
   assert.deepEqual(config.log, { level: 'info', format: 'text' })
   assert.deepEqual([...config.origins], [])
   assert.deepEqual(config.warnings, [])
@@ -404,3 +405,19 @@ void test('every key has a description, since the reference is made of them', ()
   assert.deepEqual(undescribed, [])
   assert.ok(described > 20, `${described} keys`)
 })
+
+for (const [told, bytes] of [
+  ['0', 0],
+  ['1048576', 1_048_576],
+  ['"1GiB"', 1_073_741_824],
+] as const) {
+  void test(`audit.max_bytes_per_day = ${told}`, () => {
+    assert.equal(of(`[audit]\nmax_bytes_per_day = ${told}\n`).audit.maxBytesPerDay, bytes)
+  })
+}
+
+for (const told of ['-1', '1.5', '"1GB"', 'true']) {
+  void test(`audit.max_bytes_per_day = ${told} is refused`, () => {
+    assert.throws(() => of(`[audit]\nmax_bytes_per_day = ${told}\n`), ConfigError)
+  })
+}

@@ -16,7 +16,7 @@ import { KEY_NAME, openBuilder } from './kit/builder.ts'
 import { assertInstalled, assertRefused, openConsumer } from './kit/consumer.ts'
 import type { Consumer } from './kit/consumer.ts'
 import { makeLyingFeed } from './kit/lying-feed.ts'
-import { addressesOf, publishFeed, startPublisher } from './kit/narswarm.ts'
+import { addressesOf, hasFeeds, publishFeed, startPublisher } from './kit/narswarm.ts'
 import { openStage } from './kit/stage.ts'
 import type { Stage } from './kit/stage.ts'
 
@@ -102,6 +102,37 @@ test('nothing wrong gets into the store', { skip: skipWithoutNix() }, async (t) 
       // Two roots were told, so nothing went out before the NarHash was proved: Nix sees one whole answer.
       await assertInstalled(t, consumer, wanted, told)
     })
+  })
+
+  await t.test('a feed entry with the CID of another NAR, audited', async (t) => {
+    const own = await openStage(t, stage)
+    const lies = await makeLyingFeed(own, info, cidOf(sameSize))
+    const settings = { trust, upstreams: [goodCache], feed: [lies] }
+    const { narswarm } = await openConsumer(own, settings, [1])
+    // By itself, at once when it is started with a feed that is here.
+    await narswarm.stop()
+    await narswarm.start({ audit: { max_bytes_per_day: '1GiB' } })
+    const { audit, spool } = await narswarm.until((status) => status.audit.wrong === 1)
+    assert.equal(audit.bytes_today, medium.narSize)
+    assert.deepEqual(
+      audit.bad.map((bad) => [bad.feed, bad.told, bad.computed]),
+      [[lies.name, cidOf(sameSize), cidOf(medium)]],
+    )
+    assert.equal(spool.nars, 0)
+    assert.ok(narswarm.log().some((line) => line.startsWith('error ') && line.includes('is wrong about')))
+
+    await narswarm.kill()
+    await narswarm.start({ feed: [lies, feed] })
+    await narswarm.until(hasFeeds(1, size))
+    await assert.rejects(narswarm.cli('verify', '--feed', lies.name, '--all'), (error: unknown) => {
+      const { code, stdout } = error as { code: number; stdout: string }
+      assert.match(stdout, new RegExp(`^WRONG .* is ${cidOf(medium)}$`, 'm'))
+      return code === 3
+    })
+    const lines = (await narswarm.cli('verify', '--feed', feed.name, '--all', '--json')).trim().split('\n')
+    const done = JSON.parse(lines.at(-1) ?? '') as { right: number; wrong: number }
+    assert.deepEqual([done.right, done.wrong], [size, 0])
+    await narswarm.stop()
   })
 
   /** Bad in each block, or in each leaf but the first. */
