@@ -25,7 +25,6 @@ import type { ListenAddress, Listener } from './http/server.ts'
 import { CONFIG_MAX_BYTES } from './limits.ts'
 import type { Log } from './log.ts'
 import { formatPublicKey, trustedKeys } from './nix/key.ts'
-import { formatNarInfo } from './nix/narinfo.ts'
 import {
   keepAuditing,
   keepChecking,
@@ -59,9 +58,9 @@ import { openLocalStore } from './store/local-store.ts'
 import type { LocalStore } from './store/local-store.ts'
 import { storeNarInfos } from './store/narinfo-source.ts'
 import { createNarLister } from './substitute/list-nar.ts'
+import { createNarInfoTexts } from './substitute/narinfo-texts.ts'
 import { createNarInfoTable } from './substitute/narinfo-table.ts'
 import { createPolicy } from './substitute/policy.ts'
-import type { VerifiedNarInfo } from './substitute/policy.ts'
 import { createResolver } from './substitute/resolve.ts'
 import { createRootJudge } from './substitute/root-judge.ts'
 import { createScores } from './substitute/scores.ts'
@@ -156,7 +155,7 @@ async function openNode(config: Config, version: string, { log }: NodeDeps): Pro
   })
   const sharePolicy = createPolicy({ keys: shareKeys, threshold: 1, storeDir })
   reviewSharing({ db, index, table, policy: sharePolicy, log }, shareKeys)
-  const formatAnswer = (info: VerifiedNarInfo): string => formatNarInfo(info, storeDir)
+  const formatAnswer = createNarInfoTexts({ storeDir })
 
   const pipes = config.feeds.flatMap(({ name, sources }) =>
     sources.map((url) => ({ name, pipe: createFeedPipe(url, name) })),

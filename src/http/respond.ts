@@ -67,7 +67,9 @@ export async function respond(
     // After the socket took them, or is gone: until then the kernel may still read them from where they are.
     if (answer.sent !== undefined) outgoing.once('close', answer.sent)
     outgoing.writeHead(status, headers)
-    outgoing.end(sent)
+    // All ASCII, as a narinfo is: then head and text are one string, and its bytes need no looking at.
+    if (typeof sent === 'string' && sent.length === length) outgoing.end(sent, 'latin1')
+    else outgoing.end(sent)
     return RESPONSE_ALREADY_SENT
   }
 
