@@ -136,8 +136,12 @@ export const UPSTREAM_NARINFO_FLOOR_MS = 1_500
 export const UPSTREAM_NARINFO_CEILING_MS = 2_500
 /** A host that takes no connection for so long will take none, and nobody else waits behind it. */
 export const UPSTREAM_CONNECT_DEADLINE_MS = 4_000
-/** Of one NAR: larger pieces are hashed and written at less cost, and 64 of them are still 32 MiB. */
-export const UPSTREAM_READ_AHEAD_BYTES = 512 * KIB
+/**
+ * What came of a NAR and nobody has taken yet is taken at once: larger pieces are hashed and written at less cost, and are
+ * garbage soon. So one NAR may have the maximum, and all those of an upstream share the total (P6).
+ */
+export const UPSTREAM_READ_AHEAD_MAX_BYTES = 512 * KIB
+export const UPSTREAM_READ_AHEAD_TOTAL_BYTES = 2 * MIB
 /** From asking for a NAR to its first byte; before NAR_FIRST_BYTE_DEADLINE_MS, for the same reason. */
 export const UPSTREAM_FIRST_BYTE_FLOOR_MS = 4_000
 export const UPSTREAM_FIRST_BYTE_CEILING_MS = 8_000

@@ -35,6 +35,8 @@ export interface Visit {
   failed(error: unknown): boolean
   /** At the end, whatever the end; without a verdict before there is none. */
   leave(): void
+  /** Finds out whether the host answers again. */
+  readonly isProbe: boolean
 }
 
 export interface HostStatus {
@@ -46,14 +48,16 @@ export interface HostStatus {
 
 export interface Host {
   /**
-   * Asks, when it is our turn, and once more after a failure that was quick.
+   * Asks, when it is our turn, and once more after a failure that was quick. A host that was silent is asked by its first
+   * visitor after a rest, who does not wait for it: that may take as long again, and a miss is due now.
    *
+   * @param ask by the signal that it is given
    * @returns what `ask` gave, and the visit, which is still open
    * @throws SourceRestingError at once while the host is left alone; what `ask` threw
    */
   visit<T>(
     request: { id: SourceId; size: RequestSize } & CallOptions,
-    ask: (visit: Visit) => Promise<T>,
+    ask: (visit: Visit, options: CallOptions) => Promise<T>,
   ): Promise<{ value: T; visit: Visit }>
   status(): HostStatus
 }
@@ -138,7 +142,7 @@ function createHost(name: string, deps: HostDeps): Host {
           await abortable(verdict.promise, signal)
           continue
         }
-        return visitOf(attempt, size)
+        return visitOf(attempt, size, breaker.restsMs !== undefined)
       }
     } catch (error) {
       slots.free()
@@ -146,7 +150,7 @@ function createHost(name: string, deps: HostDeps): Host {
     }
   }
 
-  function visitOf(attempt: Attempt, size: RequestSize): Visit {
+  function visitOf(attempt: Attempt, size: RequestSize, isProbe: boolean): Visit {
     const { slots, patience } = sizes[size]
     const begun = clock()
     let isJudged = false
@@ -157,6 +161,7 @@ function createHost(name: string, deps: HostDeps): Host {
       attempt.succeeded()
     }
     return {
+      isProbe,
       deadlineMs: patience.deadlineMs,
       answered,
       failed(error) {
@@ -177,6 +182,21 @@ function createHost(name: string, deps: HostDeps): Host {
         attempt.dropped()
         slots.free()
       },
+    }
+  }
+
+  /** By a signal of its own: its visitor has left. */
+  async function probe(
+    visit: Visit,
+    ask: (visit: Visit, options: CallOptions) => Promise<unknown>,
+  ): Promise<void> {
+    try {
+      await ask(visit, { signal: AbortSignal.timeout(2 * visit.deadlineMs) })
+      visit.answered()
+    } catch (error) {
+      visit.failed(error)
+    } finally {
+      visit.leave()
     }
   }
 
@@ -201,8 +221,12 @@ function createHost(name: string, deps: HostDeps): Host {
           // What it was left alone for meanwhile says more than that it is.
           throw error instanceof SourceRestingError ? (before ?? error) : error
         })
+        if (visit.isProbe && isSilent && request.size === 'small') {
+          void probe(visit, ask)
+          throw resting(request.id)
+        }
         try {
-          return { value: await ask(visit), visit }
+          return { value: await ask(visit, request), visit }
         } catch (error) {
           // A caller who left says nothing about the host.
           const again = !signal.aborted && visit.failed(error)

@@ -4,7 +4,8 @@ import {
   UPSTREAM_BULK_CONNECTIONS_COUNT,
   UPSTREAM_CONNECT_DEADLINE_MS,
   UPSTREAM_MAX_REDIRECTS,
-  UPSTREAM_READ_AHEAD_BYTES,
+  UPSTREAM_READ_AHEAD_MAX_BYTES,
+  UPSTREAM_READ_AHEAD_TOTAL_BYTES,
   UPSTREAM_SMALL_CONNECTIONS_COUNT,
 } from '../limits.ts'
 import { quote } from '../nix/quote.ts'
@@ -27,8 +28,8 @@ const ENCODINGS: ReadonlyMap<string, NonNullable<TransportBody['encoding']>> = n
   ['xz', 'xz'],
   ['bzip2', 'bzip2'],
 ])
-/** What came and nobody has taken yet; it is then taken at once. */
-const READ_AHEAD_BYTES = { small: 64 * 1024, bulk: UPSTREAM_READ_AHEAD_BYTES } as const
+/** undici's own. */
+const READ_AHEAD_MIN_BYTES = 64 * 1024
 /** An error page up to this is read away to keep the connection. */
 const DUMPED_BYTES = 65_536
 
@@ -50,6 +51,13 @@ export function createHttpTransport(base: URL, id: SourceId): Transport {
     return guarded
   }
 
+  /** Fixed when the body begins: those that begin among many get little. */
+  function readAheadBytes(size: TransportOptions['size']): number {
+    const others = Object.values(own.bulk.stats).reduce((sum, one) => sum + one.size, 0)
+    const fair = size === 'small' ? 0 : UPSTREAM_READ_AHEAD_TOTAL_BYTES / (others + 1)
+    return Math.round(Math.min(UPSTREAM_READ_AHEAD_MAX_BYTES, Math.max(READ_AHEAD_MIN_BYTES, fair)))
+  }
+
   async function get(first: URL, options: TransportOptions): Promise<TransportBody | undefined> {
     const { signal, size, from = 0 } = options
     const headers: Record<string, string> = { 'accept-encoding': 'identity', 'user-agent': 'narswarm' }
@@ -59,7 +67,7 @@ export function createHttpTransport(base: URL, id: SourceId): Transport {
     for (let hops = 0; ; hops++) {
       // undici hears the signal only once it is connected.
       const response = await abortable(
-        request(url, { dispatcher, signal, headers, highWaterMark: READ_AHEAD_BYTES[size] }),
+        request(url, { dispatcher, signal, headers, highWaterMark: readAheadBytes(size) }),
         signal,
       )
       // Destroyed early, the body emits an error that nobody waits for any more.

@@ -141,27 +141,30 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
     timed: Timed,
     options: CallOptions,
   ): Promise<UpstreamFile | undefined> {
-    const { value, visit } = await host.visit({ id, size: 'small', signal: options.signal }, async (ours) => {
-      const watch = createWatch(id, file, Math.min(ours.deadlineMs, deadlines.narInfoMs), options)
-      const { signal } = watch
-      try {
-        const body = await transport.get(file, { signal, size: 'small' })
-        if (body === undefined) return undefined
-        const { encoding = 'none', contentType } = body
-        const plain = decompress(encoding, timed(body, watch, ours), { maxBytes, signal, xzThreads })
-        const bytes = Buffer.concat(await Array.fromAsync(plain))
-        return { bytes, ...(contentType === undefined ? {} : { contentType }) }
-      } catch (error) {
-        const reason = watch.reason(error)
-        if (options.signal.aborted) throw reason
-        if (reason instanceof CompressedDataError && !reason.truncated) {
-          throw new SourceLieError(id, `${file.href}: ${reason.message}`, { cause: reason })
+    const { value, visit } = await host.visit(
+      { id, size: 'small', signal: options.signal },
+      async (ours, inner) => {
+        const watch = createWatch(id, file, Math.min(ours.deadlineMs, deadlines.narInfoMs), inner)
+        const { signal } = watch
+        try {
+          const body = await transport.get(file, { signal, size: 'small' })
+          if (body === undefined) return undefined
+          const { encoding = 'none', contentType } = body
+          const plain = decompress(encoding, timed(body, watch, ours), { maxBytes, signal, xzThreads })
+          const bytes = Buffer.concat(await Array.fromAsync(plain))
+          return { bytes, ...(contentType === undefined ? {} : { contentType }) }
+        } catch (error) {
+          const reason = watch.reason(error)
+          if (inner.signal.aborted) throw reason
+          if (reason instanceof CompressedDataError && !reason.truncated) {
+            throw new SourceLieError(id, `${file.href}: ${reason.message}`, { cause: reason })
+          }
+          throw sourceError(id, file, reason)
+        } finally {
+          watch.stop()
         }
-        throw sourceError(id, file, reason)
-      } finally {
-        watch.stop()
-      }
-    })
+      },
+    )
     visit.answered()
     visit.leave()
     return value
