@@ -67,6 +67,8 @@ export interface NarInfoSource {
   readonly cost: Cost
   /** `undefined` is a miss, a throw is a failure of the source, SourceRestingError one that is known already. */
   lookup(hashPart: HashPart, options: CallOptions): Promise<NarInfoCandidate | undefined>
+  /** Left alone for now: not worth a look-up. */
+  readonly rests?: boolean
 }
 
 /** One stream of a NAR's bytes, decompressed, in order, from any offset. */

@@ -77,33 +77,43 @@ export function openPathInfos(config: { database: string; storeDir: string }, de
     }
   }
 
-  /** One snapshot for all look-ups of `work`: Nix may collect a path between two of them. */
-  function inSnapshot<T>(work: (session: Session) => T): T {
+  function current(): Session {
     if (session.isStale()) {
       const stale = session
       session = openSession()
       stale.db.close()
     }
-    session.db.exec('BEGIN')
+    return session
+  }
+
+  /** One snapshot for all look-ups of `work`: Nix may collect a path between two of them. */
+  function inSnapshot<T>(work: (session: Session) => T): T {
+    const { db } = current()
+    db.exec('BEGIN')
     try {
       return work(session)
     } finally {
       // SQLite itself ends the transaction on some errors.
-      if (session.db.isTransaction) session.db.exec('COMMIT')
+      if (db.isTransaction) db.exec('COMMIT')
     }
   }
 
   return {
     byHashPart(hashPart) {
       const prefix = `${storeDir}/${hashPart}-`
+      const find = ({ fromPath }: Session): Row | undefined => {
+        const row = fromPath.get(prefix)
+        return row !== undefined && text(row, 'path').startsWith(prefix) ? row : undefined
+      }
+      // One look-up is a snapshot of its own, and most are of paths that are not here.
+      if (find(current()) === undefined) return undefined
       return inSnapshot((session) => {
-        const row = session.fromPath.get(prefix)
-        if (row === undefined || !text(row, 'path').startsWith(prefix)) return undefined
-        return readPathInfo(row, session.references.all(integer(row, 'id')), storeDir)
+        const row = find(session)
+        return row && readPathInfo(row, session.references.all(integer(row, 'id')), storeDir)
       })
     },
     narSizeOf(path) {
-      const row = inSnapshot(({ byPath }) => byPath.get(formatStorePath(path, storeDir)))
+      const row = current().byPath.get(formatStorePath(path, storeDir))
       return row === undefined ? undefined : integer(row, 'narSize')
     },
     closure(paths) {

@@ -107,8 +107,9 @@ export function createResolver(deps: {
       const info = await ask(source, hashPart, deadline.signal)
       found ??= info
     }
-    if (found === undefined) found = await askRemote(hashPart, deadline)
-    else deadline.clear()
+    if (found === undefined && remote.some(({ rests }) => rests !== true)) {
+      found = await askRemote(hashPart, deadline)
+    } else deadline.clear()
     // Also one that is there: from now on it was given today.
     if (found !== undefined) table.put(found)
     return found

@@ -60,6 +60,8 @@ export interface Host {
     ask: (visit: Visit, options: CallOptions) => Promise<T>,
   ): Promise<{ value: T; visit: Visit }>
   status(): HostStatus
+  /** Not asked for small files now. */
+  readonly rests: boolean
 }
 
 export interface HostDeps {
@@ -113,6 +115,8 @@ function createHost(name: string, deps: HostDeps): Host {
   // In a folder anything but silence is about one file.
   const isFolder = name.startsWith('file:')
 
+  const rests = (): boolean => (breaker.restsMs ?? 0) > 0
+
   /** Made once and thrown often: most of what a miss costs then would be stack traces. */
   function resting(id: SourceId): SourceRestingError {
     let error = restings.get(id)
@@ -130,7 +134,7 @@ function createHost(name: string, deps: HostDeps): Host {
   }: { id: SourceId; size: RequestSize } & CallOptions): Promise<Visit> {
     const { slots } = sizes[size]
     // Nobody queues for a host that is not asked.
-    if ((breaker.restsMs ?? 0) > 0 && size === 'small') throw resting(id)
+    if (rests() && size === 'small') throw resting(id)
     await slots.take({ signal })
     try {
       for (;;) {
@@ -236,6 +240,9 @@ function createHost(name: string, deps: HostDeps): Host {
         }
         await abortable(sleep(UPSTREAM_RETRY_MS * (0.5 + random())), signal)
       }
+    },
+    get rests() {
+      return rests()
     },
     status() {
       const { restsMs, reason } = breaker

@@ -219,6 +219,9 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
     id,
     cost: COST.upstream,
     url,
+    get rests() {
+      return host.rests
+    },
     async lookup(hashPart, options) {
       if (unfit !== undefined) return undefined
       const told = await text(`${hashPart}.narinfo`, NARINFO_MAX_BYTES, options)
