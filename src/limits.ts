@@ -303,6 +303,12 @@ export const LAST_RESORT_MS = 5_000
 export const WAY_MAX_ROUNDS_COUNT = 8
 /** Nobody reads a NAR any more: it is fetched on for this long, then given up and its part kept. */
 export const ORPHAN_GRACE_MS = 5_000
+/**
+ * Of a NAR whose wrong bytes went out before they were proved wrong no range is given for so long: a Nix that resumes would
+ * put the right end behind the wrong beginning. Longer than its five tries take.
+ */
+export const WRONG_BEGINNING_MS = 60_000
+export const WRONG_BEGINNINGS_MAX_COUNT = 1_000
 /** Nothing has moved for so long: leaves of NARs that came as a stream are hashed now. By then Nix has imported most. */
 export const LATE_INDEX_IDLE_MS = 15_000
 /** NARs that wait for it; any more are hashed when somebody asks for them. */

@@ -62,18 +62,20 @@ function isShortage(cause: unknown): boolean {
 export interface ChunkOptions extends CallOptions {
   /** Of the one reader; without them each chunk is a buffer of its own. */
   buffers?: ChunkBuffers
+  /** The file must still be as it was then. */
+  sealed?: Stamp
 }
 
 /**
  * Bytes of the range in chunks of SPOOL_READ_BYTES (SPOOL_CHUNK_BYTES with `buffers`), the last one shorter.
  *
- * @throws SpoolCorruptError when the file ends before the range does, or cannot be read
+ * @throws SpoolCorruptError when the file ends before the range does, cannot be read, or is not as it was `sealed`
  */
 export async function* readChunks(
   handle: FileHandle,
   path: string,
   range: ByteRange,
-  { signal, buffers }: ChunkOptions,
+  { signal, buffers, sealed }: ChunkOptions,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const most = buffers === undefined ? SPOOL_READ_BYTES : SPOOL_CHUNK_BYTES
   for (let at = range.start; at < range.end;) {
@@ -85,6 +87,9 @@ export async function* readChunks(
       readAsync(handle.fd, chunk, filled, length - filled, at + filled),
     )
     at += length
+    if (sealed !== undefined && stampOf(handle.fd).mark !== sealed.mark) {
+      throw new SpoolCorruptError(path, 'has changed since it was written')
+    }
     yield chunk
   }
 }
@@ -110,12 +115,17 @@ export async function readFileInto(
     const read = (at: number): Promise<{ bytesRead: number }> =>
       readAsync(fd, target, at, target.length - at, offset + at)
     await fillBuffer(path, offset, target, read)
-    const stamp = createStamp()
-    stamp.add(fstatSync(fd))
-    return stamp.finish()
+    return stampOf(fd)
   } finally {
     closeSync(fd)
   }
+}
+
+/** Of an open file. */
+export function stampOf(fd: number): Stamp {
+  const stamp = createStamp()
+  stamp.add(fstatSync(fd))
+  return stamp.finish()
 }
 
 function openForReading(path: string): number {

@@ -3,8 +3,9 @@ import { dirname } from 'node:path'
 import { LEAF_BYTES, leafSize } from '../dag/profile.ts'
 import { SPOOL_SAVE_LEAVES_COUNT, SPOOL_SAVE_MS } from '../limits.ts'
 import type { ByteRange } from '../source.ts'
+import type { Stamp } from '../store/stamp.ts'
 import { SpoolCorruptError, SpoolWriteError } from './errors.ts'
-import { checkRange, narPath, readChunks, syncFolder } from './nar-file.ts'
+import { checkRange, narPath, readChunks, stampOf, syncFolder } from './nar-file.ts'
 import type { ChunkOptions } from './nar-file.ts'
 import type { OpenPart } from './part.ts'
 import type { SpoolRows } from './rows.ts'
@@ -66,6 +67,8 @@ export function createSpoolFile(
     enter: () => () => void
     /** Reads of the whole NAR, once it is committed. */
     readWhole: (range: ByteRange, options: ChunkOptions) => AsyncIterable<Uint8Array>
+    /** Proved, whole, and closed for ever; this is how the file was left. */
+    onSealed: (stamp: Stamp) => void
     /** The NAR has no writer any more. */
     onEnd: () => void
   },
@@ -85,6 +88,8 @@ export function createSpoolFile(
   let failure: SpoolWriteError | undefined
   /** The writer and each reader; the last one closes the handle. */
   let users = 1
+  /** The whole file, as it was left. */
+  let sealed: Stamp | undefined
 
   const release = async (): Promise<void> => {
     if (--users === 0) await handle.close()
@@ -182,7 +187,8 @@ export function createSpoolFile(
     checkRange(range, narSize)
     throwIfAbandoned()
     if (state === 'whole') {
-      yield* readWhole(range, options)
+      // Proved as it was written: whoever writes to it now has to be noticed, for nobody hashes it again on its way out.
+      yield* readWhole(range, sealed === undefined ? options : { ...options, sealed })
       return
     }
     if (leaves.missing(range.start, range.end).length > 0) {
@@ -228,6 +234,8 @@ export function createSpoolFile(
       }
       throw fail(cause)
     }
+    sealed = stampOf(handle.fd)
+    deps.onSealed(sealed)
     rows.commit(narHash, narSize, clock())
   }
 

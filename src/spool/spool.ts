@@ -2,7 +2,14 @@ import { lstatSync, rmSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import type { DatabaseSync } from 'node:sqlite'
-import { SPOOL_TOUCH_MS, SPOOL_YOUNG_MAX_COUNT, SPOOL_YOUNG_MS } from '../limits.ts'
+import { LRUCache } from 'lru-cache'
+import {
+  PROOF_MAX_AGE_MS,
+  PROOFS_MAX_COUNT,
+  SPOOL_TOUCH_MS,
+  SPOOL_YOUNG_MAX_COUNT,
+  SPOOL_YOUNG_MS,
+} from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { ByteRange, NarRef } from '../source.ts'
@@ -28,6 +35,11 @@ export interface Spool {
   readonly limits: SpoolLimits
   /** Whether the whole NAR was committed, by its row. */
   has(narHash: NarHash): boolean
+  /**
+   * How the file of a NAR was left, when that was in this process and not long ago: its bytes were hashed as they were
+   * written, and as long as it bears this stamp they need not be hashed again on their way out (docs/adr/012).
+   */
+  seal(narHash: NarHash): Stamp | undefined
   /** @throws SpoolMissError, SpoolCorruptError, RangeError */
   read(narHash: NarHash, range: ByteRange, options: ChunkOptions): AsyncIterable<Uint8Array>
   /** Bytes from `offset` on into the whole of a buffer; says which file they came from. @throws as `read` */
@@ -163,6 +175,13 @@ export async function openSpool(deps: SpoolDeps): Promise<Spool> {
     return { path: narPath(dir, narHash), bytes: row.bytes }
   }
 
+  const seals = new LRUCache<NarHash, Stamp>({
+    max: PROOFS_MAX_COUNT,
+    ttl: PROOF_MAX_AGE_MS,
+    ttlResolution: 0,
+    perf: { now: clock },
+  })
+
   async function* read(
     narHash: NarHash,
     range: ByteRange,
@@ -234,6 +253,7 @@ export async function openSpool(deps: SpoolDeps): Promise<Spool> {
         onFailure: (error) => room.failed(error),
         enter: () => inUse.enter(narHash),
         readWhole: (range, options) => read(narHash, range, options),
+        onSealed: (stamp) => void seals.set(narHash, stamp),
         onEnd,
       })
     } catch (error) {
@@ -245,6 +265,7 @@ export async function openSpool(deps: SpoolDeps): Promise<Spool> {
   return {
     limits,
     has: (narHash) => rows.nar(narHash) !== undefined,
+    seal: (narHash) => (rows.nar(narHash) === undefined ? undefined : seals.get(narHash)),
     read,
     readInto: readWholeInto,
     async create(nar) {

@@ -8,8 +8,33 @@ import type { DagLink } from '../dag/reader.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { ByteRange, ReadOptions } from '../source.ts'
 import type { LentBlock, LocalBlocks } from '../spool/local-blocks.ts'
+import { createChunkBuffers } from '../spool/chunk-buffers.ts'
+import { SpoolCorruptError, SpoolMissError } from '../spool/errors.ts'
+import type { Spool } from '../spool/spool.ts'
+import type { Stamp } from '../store/stamp.ts'
 import { leafLinks } from './dag-walk.ts'
 import { BlockUnavailableError } from './errors.ts'
+
+/**
+ * A NAR that this process proved and left in the spool, straight from its file.
+ *
+ * @throws BlockUnavailableError as soon as the file is not as it was left
+ */
+export async function* readSealedNar(
+  nar: { narHash: NarHash; sealed: Stamp },
+  range: ByteRange,
+  spool: Pick<Spool, 'read'>,
+  { signal, reuse = false }: ReadOptions,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const { narHash, sealed } = nar
+  const buffers = reuse ? { buffers: createChunkBuffers() } : {}
+  try {
+    yield* spool.read(narHash, range, { signal, sealed, ...buffers })
+  } catch (error) {
+    if (!(error instanceof SpoolMissError || error instanceof SpoolCorruptError)) throw error
+    throw new BlockUnavailableError(error.message, { cause: error })
+  }
+}
 
 /** @throws BlockUnavailableError at the first leaf that is not here any more, or not as it was */
 export async function* readLocalNar(

@@ -1,10 +1,13 @@
 /** "Give me these bytes": out of what is here, else one running transfer per NAR, shared by all who ask. */
+import { LRUCache } from 'lru-cache'
 import {
   LEAF_BUFFERS_COUNT,
   LEAF_WINDOW_COUNT,
   LEAVES_MAX_COUNT,
   NAR_FIRST_BYTE_DEADLINE_MS,
   TRANSFERS_MAX_COUNT,
+  WRONG_BEGINNING_MS,
+  WRONG_BEGINNINGS_MAX_COUNT,
 } from '../limits.ts'
 import { createLeafBuffers } from '../dag/leaf-buffers.ts'
 import { createNarProver } from '../dag/nar-prover.ts'
@@ -19,12 +22,12 @@ import type { LocalBlocks } from '../spool/local-blocks.ts'
 import type { Spool } from '../spool/spool.ts'
 import type { LocalStore } from '../store/local-store.ts'
 import { abandonable } from './abandonable.ts'
-import { BlockUnavailableError, NoSourceError } from './errors.ts'
+import { BlockUnavailableError, NarHashMismatchError, NoSourceError } from './errors.ts'
 import { createFirstBytes } from './first-bytes.ts'
 import { createHints } from './hints.ts'
 import { createLateIndex } from './late-index.ts'
 import { createLeafShares } from './leaf-shares.ts'
-import { readLocalNar } from './local-nar.ts'
+import { readLocalNar, readSealedNar } from './local-nar.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import { createProber } from './probe.ts'
 import { createProgress } from './progress.ts'
@@ -59,6 +62,8 @@ export interface Transfers {
   close(): void
 }
 
+type LocalReader = (range: ByteRange, options: ReadOptions) => AsyncGenerator<Uint8Array, void, undefined>
+
 export function createTransfers(deps: {
   resolver: Resolver
   spool: Spool
@@ -88,6 +93,12 @@ export function createTransfers(deps: {
   const adopting = new Map<NarHash, Promise<void>>()
   const ended = createProgress()
   const closing = new AbortController()
+  const wrongBeginnings = new LRUCache<NarHash, true>({
+    max: WRONG_BEGINNINGS_MAX_COUNT,
+    ttl: WRONG_BEGINNING_MS,
+    ttlResolution: 0,
+    perf: { now: clock },
+  })
   const late = createLateIndex(
     {
       isIdle: () => running.size === 0,
@@ -143,8 +154,21 @@ export function createTransfers(deps: {
       running.delete(info.narHash)
       ended.notify()
     }
-    transfer.done.then(end, end)
+    transfer.done.then(end, (error: unknown) => {
+      if (error instanceof NarHashMismatchError) wrongBeginnings.set(info.narHash, true)
+      end()
+    })
     return transfer
+  }
+
+  /** @throws NoSourceError for the rest of a NAR whose beginning went out wrong */
+  async function refuseWrongBeginning(
+    { narHash, storePath }: VerifiedNarInfo,
+    { signal }: CallOptions,
+  ): Promise<void> {
+    while (running.get(narHash)?.ending === true) await ended.wait(signal)
+    if (!wrongBeginnings.has(narHash)) return
+    throw new NoSourceError(`NAR ${narHash} of ${storePath}: its beginning went out wrong just now`)
   }
 
   /**
@@ -199,22 +223,25 @@ export function createTransfers(deps: {
     return index.nar(info.narHash)
   }
 
-  /** Undefined when it is not here, or its first leaf cannot be read. */
+  /** How to read what is here: a spool file as it was left, else leaf by leaf. */
+  async function localReader(info: VerifiedNarInfo, options: CallOptions): Promise<LocalReader | undefined> {
+    const { narHash, narSize } = info
+    const sealed = spool.seal(narHash)
+    if (sealed !== undefined) return (range, inner) => readSealedNar({ narHash, sealed }, range, spool, inner)
+    const nar = await indexed(info, options)
+    if (nar === undefined) return undefined
+    return (range, inner) => readLocalNar({ narHash, narSize, root: nar.root }, range, blocks, 'all', inner)
+  }
+
+  /** Undefined when it is not here, or its first bytes cannot be read. */
   async function local(
     info: VerifiedNarInfo,
     range: ByteRange,
     options: CallOptions,
   ): Promise<Transfer | undefined> {
-    const nar = await indexed(info, options)
-    if (nar === undefined) return undefined
-    const read = (wanted: ByteRange, inner: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> =>
-      readLocalNar(
-        { narHash: info.narHash, root: nar.root, narSize: nar.narSize },
-        wanted,
-        blocks,
-        'all',
-        inner,
-      )
+    const read = await localReader(info, options)
+    if (read === undefined) return undefined
+    const { narSize } = info
     try {
       for await (const _ of read({ start: range.start, end: Math.min(range.start + 1, range.end) }, options))
         break
@@ -224,8 +251,8 @@ export function createTransfers(deps: {
       return undefined
     }
     return {
-      narSize: nar.narSize,
-      verifiedTo: nar.narSize,
+      narSize,
+      verifiedTo: narSize,
       done: Promise.resolve(),
       async *read(wanted, inner) {
         let at = wanted.start
@@ -257,6 +284,7 @@ export function createTransfers(deps: {
     async open(info, wanted, options) {
       hints.claimed(info)
       const range = wanted ?? { start: 0, end: info.narSize }
+      if (range.start > 0) await refuseWrongBeginning(info, options)
       const here = await local(info, range, options)
       if (here !== undefined) return here
       const deadline = AbortSignal.timeout(NAR_FIRST_BYTE_DEADLINE_MS)

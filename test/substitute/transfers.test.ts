@@ -5,9 +5,11 @@ import * as fc from 'fast-check'
 import type { NarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
 import type { LocalStore } from '../../src/store/local-store.ts'
-import { NoSourceError } from '../../src/substitute/errors.ts'
+import { NarHashMismatchError, NoSourceError } from '../../src/substitute/errors.ts'
 import { STORE_DIR } from '../nix/genuine.ts'
 import { collect, noise, options, pathIn, planOf, store as spooled } from '../spool/kit.ts'
+import { openSpool } from '../../src/spool/spool.ts'
+import type { Spool } from '../../src/spool/spool.ts'
 import { engine, flipped, MIB, narInfoOf, stream, tells, testPolicy, until } from './kit.ts'
 import type { Engine, TestStream } from './kit.ts'
 
@@ -59,14 +61,22 @@ async function read(engine: Engine, range = { start: 0, end: nar.length }): Prom
 }
 
 describe('a NAR that is here', () => {
-  it('in the spool is served without anybody else, and indexed', async (t) => {
+  it('in the spool is served without anybody else', async (t) => {
     const upstream = stream('upstream', nar)
     const one = await node(t, upstream)
     await spooled(one.spool, nar)
     assert.deepEqual(await read(one), nar)
     assert.deepEqual(upstream.opened, [])
-    assert.deepEqual(one.index.nar(info.narHash)?.root, plan.root)
+    assert.equal(one.index.nar(info.narHash), undefined, 'as it was left: nobody has to hash it')
     assert.equal(one.transfers.running(), 0)
+  })
+  it('in the spool since before this process began is hashed, indexed and served', async (t) => {
+    const upstream = stream('upstream', nar)
+    const one = await node(t, upstream)
+    await spooled(await anotherSpool(one), nar)
+    assert.deepEqual(await read(one), nar)
+    assert.deepEqual(upstream.opened, [])
+    assert.deepEqual(one.index.nar(info.narHash)?.root, plan.root)
   })
   it('in the store is served out of its files, never copied', async (t) => {
     const one = await node(t, undefined, storeOf(info, { bytes: nar, reads: 0 }))
@@ -117,7 +127,7 @@ describe('a NAR that is here', () => {
     for (;;) {
       const next = await chunks.next()
       // As late as the reader may look at it.
-      if (held !== undefined) copies.push(held.slice())
+      if (held !== undefined) copies.push(Uint8Array.from(held))
       if (next.done === true) break
       held = next.value
       buffers.add(held.buffer)
@@ -135,11 +145,21 @@ describe('a NAR that was here', () => {
     'removed under us': (path) => rm(path),
   }
   for (const [title, spoil] of Object.entries(rot)) {
+    it(`${title}, in the file that we left: is had from the upstream, right`, async (t) => {
+      const upstream = stream('upstream', nar)
+      const one = await node(t, upstream)
+      await spooled(one.spool, nar)
+      await spoil(pathIn(one.dir, info.narHash))
+      assert.deepEqual(await read(one), nar)
+      assert.equal(upstream.opened.length, 1)
+      assert.deepEqual(await read(one), nar)
+      assert.equal(upstream.opened.length, 1)
+    })
     for (const indexed of [true, false]) {
       it(`${title}, ${indexed ? 'indexed' : 'not indexed'}: is had from the upstream, right`, async (t) => {
         const upstream = stream('upstream', nar)
         const one = await node(t, upstream)
-        await spooled(one.spool, nar)
+        await spooled(await anotherSpool(one), nar)
         if (indexed) assert.deepEqual(await read(one), nar)
         await spoil(pathIn(one.dir, info.narHash))
         assert.deepEqual(await read(one), nar)
@@ -187,6 +207,25 @@ describe('a NAR that was here', () => {
   })
 })
 
+describe('a NAR whose wrong bytes went out', () => {
+  it('is given from its beginning only, for a while: Nix would put the right end behind the wrong beginning', async (t) => {
+    const wrong = Buffer.from(nar)
+    wrong[MIB] = (wrong[MIB] ?? 0) ^ 1
+    let bytes: Uint8Array = wrong
+    const upstream: TestStream = {
+      ...stream('upstream', nar),
+      open: (ref, from, inner) => stream('upstream', bytes).open(ref, from, inner),
+    }
+    const one = await node(t, upstream)
+    await assert.rejects(read(one), NarHashMismatchError)
+    bytes = nar
+    one.scores.delivered('upstream', 1, 1)
+    await assert.rejects(read(one, { start: 2 * MIB, end: nar.length }), NoSourceError)
+    await until(() => one.transfers.running() === 0)
+    assert.deepEqual(await read(one), nar)
+  })
+})
+
 describe('a NAR that nobody has', () => {
   it('is a NoSourceError at once', async (t) => {
     await assert.rejects(read(await node(t)), (error) => {
@@ -204,6 +243,11 @@ describe('a NAR that nobody has', () => {
     assert.deepEqual(await read(one), nar)
   })
 })
+
+/** As another process: what it left is no proof here. */
+function anotherSpool({ db, dir, log }: Engine): Promise<Spool> {
+  return openSpool({ db, dir, log })
+}
 
 async function overwrite(path: string, at: number): Promise<void> {
   const file = await open(path, 'r+')
