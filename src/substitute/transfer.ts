@@ -50,10 +50,12 @@ export interface TransferDeps extends RunnerDeps {
   /** All bytes right, before `done`. @param plan undefined when the leaves' digests are not known */
   finished(plan: NarPlan | undefined): void
   /**
-   * Whether different roots were told. Then one is wrong, and nothing goes out before the NarHash is proved: Nix would
-   * resume a response that was cut, and put the right end behind a wrong beginning.
+   * Whether different roots were told, or wrong bytes went out lately. Then nothing goes out before the NarHash is proved:
+   * Nix would resume a response that was cut, and put the right end behind a wrong beginning.
    */
   disputed(): boolean
+  /** Bytes of several ways made a wrong NAR lately: they are not mixed again, so that each is proved by itself. */
+  readonly apart: boolean
   /** Proved not to be that of this NAR, though every block was right: whoever told this root is wrong. */
   badRoot(way: Way): void
 }
@@ -80,7 +82,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   /** The file began with a kept part, which nobody watched meanwhile. */
   let resumed = false
   /** Bytes of several ways made a wrong NAR: from now on no two of them are mixed, so that the next one is proved. */
-  let apart = false
+  let { apart } = deps
   /** Ways proved wrong. */
   const wrong = new Set<string>()
   let verified = false

@@ -140,7 +140,8 @@ export function createTransfers(deps: {
         if (plan === undefined) late.add(info)
         else index.put(plan, { shared: deps.shareable(info), inSpool: true })
       },
-      disputed: () => resolver.offer(info).roots.length > 1,
+      disputed: () => wrongBeginnings.has(info.narHash) || resolver.offer(info).roots.length > 1,
+      apart: wrongBeginnings.has(info.narHash),
       badRoot(way) {
         if (way.kind === 'blocks') resolver.refuseRoot(info, way.root)
         deps.badRoot(info, way)
