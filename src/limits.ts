@@ -80,10 +80,8 @@ export const STORE_LAYOUTS_MAX_COUNT = 1_000
 export const SPOOL_READ_BYTES = 1 * MIB
 /** The same for who follows a transfer, two of them at a time: there may be hundreds of such readers (P6). */
 export const SPOOL_CHUNK_BYTES = 512 * KIB
-/** So many new leaves, and what is on disk is noted: a slow line fetches no more than that twice after a crash. */
+/** So many new leaves, and what is on disk is noted: a crash costs no more, and `commit` has little left to wait for. */
 export const SPOOL_SAVE_LEAVES_COUNT = 16
-/** But no sooner after the last time: on a fast line the disk would do little else. */
-export const SPOOL_SAVE_MS = 1_000
 /** Last use is written no oftener than this; eviction by age needs no better. */
 export const SPOOL_TOUCH_MS = 3_600_000
 /** Part of a NAR that nobody asked for again: Nix has long had it from elsewhere. */

@@ -1,7 +1,7 @@
 import { rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { LEAF_BYTES, leafSize } from '../dag/profile.ts'
-import { SPOOL_SAVE_LEAVES_COUNT, SPOOL_SAVE_MS } from '../limits.ts'
+import { SPOOL_SAVE_LEAVES_COUNT } from '../limits.ts'
 import type { ByteRange } from '../source.ts'
 import type { Stamp } from '../store/stamp.ts'
 import { SpoolCorruptError, SpoolWriteError } from './errors.ts'
@@ -83,7 +83,6 @@ export function createSpoolFile(
   /** The save of the bitmap under way; never rejects. */
   let saving: Promise<void> | undefined
   let savedBytes = leaves.bytes
-  let savedAt = clock()
   /** A damaged part, or a failed write-back (told once by the kernel: no later fsync is to be believed). Never kept. */
   let failure: SpoolWriteError | undefined
   /** The writer and each reader; the last one closes the handle. */
@@ -150,7 +149,6 @@ export function createSpoolFile(
   const save = async (): Promise<void> => {
     const bits = leaves.snapshot()
     const bytes = leaves.bytes
-    savedAt = clock()
     try {
       await handle.datasync()
     } catch (cause) {
@@ -164,7 +162,6 @@ export function createSpoolFile(
 
   const saveSoon = (): void => {
     if (saving !== undefined || leaves.bytes - savedBytes < SPOOL_SAVE_LEAVES_COUNT * LEAF_BYTES) return
-    if (clock() - savedAt < SPOOL_SAVE_MS) return
     saving = save().finally(() => (saving = undefined))
   }
 
