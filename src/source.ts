@@ -49,7 +49,10 @@ export interface BlockRef {
   maxBytes: number
   /** At least `maxBytes` long: a source may put the block there and return that part of it. */
   into?: Uint8Array
-  /** Told of bytes as they come, by sources that can: a block on a slow line is no silence. */
+  /**
+   * Told of bytes as they come, by sources that can: a block on a slow line is no silence. Those that go `into` are there by
+   * then, one after the other, and stay as they are.
+   */
   onBytes?: (count: number) => void
 }
 

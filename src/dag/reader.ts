@@ -81,10 +81,10 @@ export function rootLink(root: CID, narSize: number): DagLink {
  *
  * @throws DagError (`digest`, `leaf-size`); RangeError for an interior node
  */
-export function checkLeaf(link: DagLink, bytes: Uint8Array): void {
+export function checkLeaf(link: DagLink, bytes: Uint8Array, digest?: Uint8Array): void {
   const where = `leaf ${link.cid.toString()} at NAR byte ${link.offset}`
   if (link.depth !== 0) throw new RangeError(`${where} is an interior node`)
-  checkDigest(link, bytes, where)
+  checkDigest(link, bytes, where, digest)
   if (bytes.length !== link.size) {
     throw new DagError('leaf-size', `${where}: expected ${link.size} bytes, got ${bytes.length}`)
   }
@@ -134,8 +134,12 @@ export function readNode(link: DagLink, bytes: Uint8Array): DagLink[] {
   return children
 }
 
-function checkDigest(link: DagLink, bytes: Uint8Array, where: string): void {
-  if (!blockMatches(link.cid, bytes)) {
+function checkDigest(link: DagLink, bytes: Uint8Array, where: string, digest?: Uint8Array): void {
+  const matches =
+    digest === undefined
+      ? blockMatches(link.cid, bytes)
+      : Buffer.compare(digest, link.cid.multihash.digest) === 0
+  if (!matches) {
     throw new DagError('digest', `${where}: these ${bytes.length} bytes have another sha256`)
   }
 }

@@ -1,6 +1,10 @@
 import type { BlockRef, BlockSource, CallOptions } from '../source.ts'
 
-/** A block, every byte of it told once: as it comes where the source tells that, else when the whole is here. */
+/**
+ * A block, every byte of it told once: as it comes where the source tells that, else when the whole is here.
+ *
+ * @param block.onBytes told of the first kind alone
+ */
 export async function countedFetch(
   source: BlockSource,
   block: BlockRef,
@@ -12,6 +16,7 @@ export async function countedFetch(
       ...block,
       onBytes(count) {
         told += count
+        block.onBytes?.(count)
         onBytes(count)
       },
     },

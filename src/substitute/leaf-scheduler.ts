@@ -24,6 +24,7 @@ import type { BlockSource, CallOptions, SourceId } from '../source.ts'
 import { SourceFaultError } from '../source.ts'
 import { countedFetch } from './counted-fetch.ts'
 import { BlockUnavailableError, WayStalledError } from './errors.ts'
+import { createLeafHasher } from './leaf-hasher.ts'
 import type { SourceRoster } from './roster.ts'
 
 export interface Leaf {
@@ -131,7 +132,9 @@ export async function* fetchLeaves(
     try {
       // Not the link's size: a root that lies about it must not make an honest source a liar.
       const into = buffers?.take()
-      const block = { cid: link.cid, maxBytes: LEAF_BYTES, ...(into === undefined ? {} : { into }) }
+      const hasher = into && createLeafHasher(into)
+      const lending = into && hasher && { into, onBytes: (count: number) => hasher.came(count) }
+      const block = { cid: link.cid, maxBytes: LEAF_BYTES, ...lending }
       const bytes = await countedFetch(source, block, {
         signal: attempt.signal,
         onBytes(count) {
@@ -142,7 +145,7 @@ export async function* fetchLeaves(
       const lent = bytes.buffer === into?.buffer
       if (into !== undefined && !lent) buffers?.give(into)
       if (slot.result !== undefined) return
-      checkLeaf(link, bytes)
+      checkLeaf(link, bytes, hasher?.digestOf(bytes))
       release({ bytes: bytes.length })
       adapt(roster.now() - begun)
       settle(slot, { bytes, from: source.id, lent, holders: 0 })
