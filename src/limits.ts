@@ -197,13 +197,13 @@ export const UPSTREAM_BULK_CONNECTIONS_COUNT = 64
 
 /** Until the first byte of an answer, and between any two: a silent gateway is given up after this. */
 export const GATEWAY_BLOCK_DEADLINE_MS = 10_000
-/** Slower than this, over a whole block, is a stall too: a window of leaves over 300 KiB/s has 19 KiB/s each. */
+/** Slower than this, over a whole block, is a stall too: a window of leaves over 300 KiB/s has 25 KiB/s each. */
 export const GATEWAY_MIN_BYTES_PER_S = 16 * KIB
 /** Until the next block of any kind from a peer of which blocks are wanted; a peer that goes on answering is alive. */
 export const BITSWAP_BLOCK_DEADLINE_MS = 15_000
 export const SWARM_DIAL_DEADLINE_MS = 10_000
 /** V8's heap in the worker, buffers outside of it counted: smaller is slower, larger holds more garbage (P6; docs/adr/011). */
-export const SWARM_HEAP_MB = 128
+export const SWARM_HEAP_MB = 104
 export const SWARM_YOUNG_HEAP_MB = 8
 export const SWARM_MAX_CONNECTIONS = 300
 /** libp2p's own default of 5 a second cuts off fleets behind one NAT address. */
@@ -244,7 +244,7 @@ export const OFFERS_MAX_COUNT = 20_000
 /** The last bytes of a NAR response leave only when its NarHash is proved (design 5, step 4). */
 export const HELD_BACK_BYTES = 256 * KIB
 /** Leaves asked for ahead of the reader. */
-export const LEAF_WINDOW_COUNT = 16
+export const LEAF_WINDOW_COUNT = 12
 /** With sources nobody has measured: over 300 KiB/s a whole window would have its first leaf after a minute. */
 export const LEAF_WINDOW_START_COUNT = 2
 /** A leaf that came sooner makes the window larger by one, one that came later than LEAF_SLOW_MS smaller. */
@@ -255,7 +255,7 @@ export const LEAVES_MAX_COUNT = 128
 /** Pieces on their way to disk while the next ones are hashed. */
 export const WRITES_BEHIND_COUNT = 4
 /** Buffers of 1 MiB that lie ready for the next leaf: a window and a half. */
-export const LEAF_BUFFERS_COUNT = 24
+export const LEAF_BUFFERS_COUNT = 18
 /** In flight at one source while there are others; a source that is alone gets the whole window. */
 export const LEAF_IN_FLIGHT_PER_SOURCE_COUNT = 4
 export const LEAF_STALL_FLOOR_MS = 2_000
