@@ -70,9 +70,10 @@ describe('between narinfo and NAR', () => {
     node.scores.faulted('one')
     node.transfers.hint(info)
     await until(() => node.resolver.offer(info).streams.length === 1)
+    // Before the NAR moves: on a busy machine that may ask once more, when its first byte is late.
+    assert.equal(told.asked, 1)
     assert.deepEqual([one.asked.length, upstream.opened.length], [0, 0])
     assert.deepEqual(await whole(node, info), large)
-    assert.equal(told.asked, 1)
   })
   it('no more is fetched than the budget allows', async (t) => {
     const many = Array.from({ length: 2 + HINTS_MAX_BYTES / HINT_NAR_MAX_BYTES }, (_, i) => {
