@@ -8,7 +8,12 @@ import {
   type Gunzip,
   type ZstdDecompress,
 } from 'node:zlib'
-import { COMPRESSED_MAX_EMPTY_FRAMES, COMPRESSED_SLACK_BYTES, ZSTD_MAX_WINDOW_LOG } from '../limits.ts'
+import {
+  COMPRESSED_MAX_EMPTY_FRAMES,
+  COMPRESSED_SLACK_BYTES,
+  DECODED_PIECE_BYTES,
+  ZSTD_MAX_WINDOW_LOG,
+} from '../limits.ts'
 import type { Compression } from '../nix/narinfo.ts'
 import type { CallOptions } from '../source.ts'
 import { bunzip2 } from './bunzip2.ts'
@@ -54,11 +59,16 @@ function decoded(compression: Compression, chunks: Chunks, options: DecompressOp
     case 'bzip2':
       return bunzip2(input)
     case 'gzip':
-      return decodeZlib('gzip', () => createGunzip(), input, options)
+      return decodeZlib('gzip', () => createGunzip({ chunkSize: DECODED_PIECE_BYTES }), input, options)
     case 'zstd':
       return decodeZlib('zstd', createZstd, input, options)
     case 'br':
-      return decodeZlib('br', () => createBrotliDecompress(), input, options)
+      return decodeZlib(
+        'br',
+        () => createBrotliDecompress({ chunkSize: DECODED_PIECE_BYTES }),
+        input,
+        options,
+      )
     default:
       throw new CompressedDataError(
         `expected a known compression, got ${String(compression satisfies never)}`,
@@ -138,7 +148,10 @@ async function* decodeZlib(
 }
 
 function createZstd(): ZstdDecompress {
-  return createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: ZSTD_MAX_WINDOW_LOG } })
+  return createZstdDecompress({
+    chunkSize: DECODED_PIECE_BYTES,
+    params: { [constants.ZSTD_d_windowLogMax]: ZSTD_MAX_WINDOW_LOG },
+  })
 }
 
 /** Errors of the decoder, as opposed to those of the stream it is fed from, are the data's fault. */
