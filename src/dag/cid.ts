@@ -107,9 +107,13 @@ export function nodeCid(digest: Uint8Array): CID {
   return createCid(DAG_PB_CODE, digest)
 }
 
-/** Whether sha256 of the bytes is the CID's digest. Says nothing about what the bytes mean. */
-export function blockMatches(cid: CID, bytes: Uint8Array): boolean {
-  return cid.multihash.code === SHA2_256_CODE && sha256(bytes).equals(cid.multihash.digest)
+/**
+ * Whether sha256 of the bytes is the CID's digest. Says nothing about what the bytes mean.
+ *
+ * @param digest their sha256, when they were hashed already
+ */
+export function blockMatches(cid: CID, bytes: Uint8Array, digest: Uint8Array = sha256(bytes)): boolean {
+  return cid.multihash.code === SHA2_256_CODE && Buffer.compare(digest, cid.multihash.digest) === 0
 }
 
 export function sha256(bytes: Uint8Array): Buffer {

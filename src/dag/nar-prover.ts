@@ -4,7 +4,7 @@ import type { NarHash } from '../nix/hash.ts'
 import { DIGEST_BYTES } from './cid.ts'
 import { createPlanner } from './planner.ts'
 import type { NarPlan } from './planner.ts'
-import { LEAF_BYTES } from './profile.ts'
+import { LEAF_BYTES, leafSize } from './profile.ts'
 import { createTreeBuilder } from './tree.ts'
 
 /** The NarHash of bytes as they come, and their DAG where it is known. */
@@ -71,7 +71,7 @@ function planOf(narHash: NarHash, narSize: number, digests: readonly Uint8Array[
   const leaves = new Uint8Array(digests.length * DIGEST_BYTES)
   digests.forEach((digest, index) => {
     leaves.set(digest, index * DIGEST_BYTES)
-    tree.addLeaf(digest, Math.min(LEAF_BYTES, narSize - index * LEAF_BYTES))
+    tree.addLeaf(digest, leafSize(narSize, index))
   })
   return { narHash, narSize, leaves, ...tree.finish() }
 }

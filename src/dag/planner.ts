@@ -113,3 +113,10 @@ export function createPlanner(): Planner {
     },
   }
 }
+
+/** The plan of bytes that are there to be read, whole and in order. @throws whatever the chunks throw */
+export async function planNar(chunks: AsyncIterable<Uint8Array>): Promise<NarPlan> {
+  const planner = createPlanner()
+  for await (const chunk of chunks) planner.update(chunk)
+  return planner.finish()
+}

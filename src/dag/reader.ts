@@ -79,6 +79,7 @@ export function rootLink(root: CID, narSize: number): DagLink {
 /**
  * That these bytes are the leaf. Its digest first: only with the right digest does a wrong length accuse the publisher.
  *
+ * @param digest their sha256, when they were hashed already
  * @throws DagError (`digest`, `leaf-size`); RangeError for an interior node
  */
 export function checkLeaf(link: DagLink, bytes: Uint8Array, digest?: Uint8Array): void {
@@ -135,11 +136,7 @@ export function readNode(link: DagLink, bytes: Uint8Array): DagLink[] {
 }
 
 function checkDigest(link: DagLink, bytes: Uint8Array, where: string, digest?: Uint8Array): void {
-  const matches =
-    digest === undefined
-      ? blockMatches(link.cid, bytes)
-      : Buffer.compare(digest, link.cid.multihash.digest) === 0
-  if (!matches) {
+  if (!blockMatches(link.cid, bytes, digest)) {
     throw new DagError('digest', `${where}: these ${bytes.length} bytes have another sha256`)
   }
 }

@@ -6,6 +6,7 @@
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { CallOptions, SourceId } from '../source.ts'
+import { abortable } from '../upstream/abortable.ts'
 
 /** Of an upstream: `name` is a path below it, segments not escaped. */
 export interface FileSource {
@@ -56,13 +57,11 @@ export function createPassedFiles(sources: readonly FileSource[], deps: { log: L
   return {
     async get(name, rules, { signal }) {
       const deadline = AbortSignal.any([signal, AbortSignal.timeout(rules.deadlineMs)])
-      // One that does not hear its signal keeps nobody waiting.
-      const late = new Promise<undefined>((resolve) => {
-        deadline.addEventListener('abort', () => resolve(undefined), { once: true })
-      })
       for (const source of sources) {
         if (deadline.aborted) return undefined
-        const bytes = await Promise.race([ask(source, name, rules, { signal: deadline }), late])
+        // One that does not hear its signal keeps nobody waiting.
+        const answer = abortable(ask(source, name, rules, { signal: deadline }), deadline)
+        const bytes = await answer.catch(() => undefined)
         if (bytes !== undefined) return bytes
       }
       return undefined

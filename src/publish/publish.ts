@@ -5,7 +5,7 @@
  * may be a secret [security 2.3].
  */
 import { messageOf } from '../log.ts'
-import { createPlanner } from '../dag/planner.ts'
+import { createPlanner, planNar } from '../dag/planner.ts'
 import type { NarPlan } from '../dag/planner.ts'
 import { EntryTooLargeError, formatEntry } from '../feed/entry.ts'
 import type { MappingEntry } from '../feed/entry.ts'
@@ -62,16 +62,12 @@ export function createPublisher(
 
   async function plan(candidate: Candidate, options: CallOptions): Promise<NarPlan> {
     const { info, stream } = candidate
-    const planner = createPlanner()
     if (candidate.inStore && store !== undefined) {
-      for await (const bytes of store.readNar(info.storePath, undefined, options)) planner.update(bytes)
-      return checked(planner.finish(), candidate)
+      return checked(await planNar(store.readNar(info.storePath, undefined, options)), candidate)
     }
     if (spool.has(info.narHash)) {
-      for await (const bytes of spool.read(info.narHash, { start: 0, end: info.narSize }, options)) {
-        planner.update(bytes)
-      }
-      return checked(planner.finish(), candidate)
+      const whole = { start: 0, end: info.narSize }
+      return checked(await planNar(spool.read(info.narHash, whole, options)), candidate)
     }
     if (stream === undefined) throw new PublishError(`${info.storePath}: its cache offers no bytes of it`)
     try {

@@ -1,4 +1,4 @@
-import { createPlanner, type NarPlan } from '../dag/planner.ts'
+import { planNar, type NarPlan } from '../dag/planner.ts'
 import type { Log } from '../log.ts'
 import { messageOf } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
@@ -55,10 +55,7 @@ async function checkNar(
   }
   let plan: NarPlan
   try {
-    const planner = createPlanner()
-    const whole = { start: 0, end: spool.bytesOf(narHash) }
-    for await (const chunk of spool.read(narHash, whole, options)) planner.update(chunk)
-    plan = planner.finish()
+    plan = await planNar(spool.read(narHash, { start: 0, end: spool.bytesOf(narHash) }, options))
   } catch (error) {
     if (error instanceof SpoolMissError) return 'gone'
     if (!(error instanceof SpoolCorruptError)) throw error

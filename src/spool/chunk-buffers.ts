@@ -1,3 +1,6 @@
+import type { ReadOptions } from '../source.ts'
+import type { ChunkOptions } from './nar-file.ts'
+
 /**
  * Two buffers in turn, for one reader who is done with a chunk when it asks for the next but one (`ReadOptions.reuse`):
  * while one chunk is read from disk, the reader still has the one before, and that is all.
@@ -7,7 +10,12 @@ export interface ChunkBuffers {
   next(length: number): Uint8Array
 }
 
-export function createChunkBuffers(): ChunkBuffers {
+/** For one reader: all its reads are to have the same. */
+export function chunkOptions({ signal, reuse = false }: ReadOptions): ChunkOptions {
+  return reuse ? { signal, buffers: createChunkBuffers() } : { signal }
+}
+
+function createChunkBuffers(): ChunkBuffers {
   let spare: Uint8Array | undefined
   let latest: Uint8Array | undefined
   return {

@@ -14,7 +14,7 @@ import type { CallOptions } from '../source.ts'
 import type { LocalStore } from '../store/local-store.ts'
 import type { LeafIndex } from './leaf-index.ts'
 import type { Spool } from './spool.ts'
-import type { Holding } from './victims.ts'
+import { holdingKey, totalBytes, type Holding } from './victims.ts'
 
 export interface GcRequest {
   /** Bytes that may stay, instead of the configured quota. */
@@ -99,14 +99,13 @@ export function createSpoolKeeper(deps: KeeperDeps): SpoolKeeper {
   const collect = async (request: GcRequest, options: CallOptions): Promise<GcItem[]> => {
     const { dryRun, maxBytes } = request
     const items = await sweepImported(spool.unpinned(), dryRun, options)
-    const key = ({ kind, narHash }: Holding): string => `${kind} ${narHash}`
-    const seen = new Set(items.map(key))
+    const seen = new Set(items.map(holdingKey))
     /** One that comes twice did not go. */
     const add = (gone: readonly Holding[], reason: GcReason): number => {
-      const fresh = gone.filter((one) => !seen.has(key(one)))
+      const fresh = gone.filter((one) => !seen.has(holdingKey(one)))
       for (const one of fresh) {
         items.push({ ...one, reason })
-        seen.add(key(one))
+        seen.add(holdingKey(one))
       }
       return fresh.length
     }
@@ -128,7 +127,7 @@ export function createSpoolKeeper(deps: KeeperDeps): SpoolKeeper {
     const count = (reason: GcReason): number => items.filter((one) => one.reason === reason).length
     log.info(
       { imported: count('imported'), expired: count('expired'), room: count('room') },
-      `spool: ${items.length} files went, ${sum(items)} bytes`,
+      `spool: ${items.length} files went, ${totalBytes(items)} bytes`,
     )
   }
 
@@ -154,8 +153,8 @@ export function createSpoolKeeper(deps: KeeperDeps): SpoolKeeper {
         dryRun: request.dryRun,
         items: items.slice(0, GC_NAMED_MAX_COUNT),
         count: items.length,
-        freedBytes: sum(items),
-        leftBytes: bytes + partBytes - (request.dryRun ? sum(items) : 0),
+        freedBytes: totalBytes(items),
+        leftBytes: bytes + partBytes - (request.dryRun ? totalBytes(items) : 0),
       }
     },
   }
@@ -184,8 +183,4 @@ function isValid(store: LocalStore | undefined, path: StorePath, narHash: NarHas
     // Nix's database is busy or gone: then nothing is known to be there, and our copy stays.
     return false
   }
-}
-
-function sum(items: readonly GcItem[]): number {
-  return items.reduce((bytes, item) => bytes + item.bytes, 0)
 }

@@ -1,7 +1,7 @@
-import { LRUCache } from 'lru-cache'
 import { leafCount, LEAF_BYTES } from '../dag/profile.ts'
 import { PROOF_MAX_AGE_MS, PROOF_SETTLED_COARSE_MS, PROOF_SETTLED_MS, PROOFS_MAX_COUNT } from '../limits.ts'
 import type { Stamp } from '../store/stamp.ts'
+import { createFading } from './fading.ts'
 
 /**
  * Which leaves this process has hashed and found right, as long as the files they were read from stay as they were: a
@@ -30,12 +30,7 @@ const MARKS_MAX_COUNT = 255
 
 export function createProofs(deps: { clock: () => number }): Proofs {
   const { clock } = deps
-  const places = new LRUCache<string, Proved>({
-    max: PROOFS_MAX_COUNT,
-    ttl: PROOF_MAX_AGE_MS,
-    ttlResolution: 0,
-    perf: { now: clock },
-  })
+  const places = createFading<string, Proved>({ max: PROOFS_MAX_COUNT, maxAgeMs: PROOF_MAX_AGE_MS, clock })
   return {
     has(place, { offset }, { mark }) {
       const proved = places.get(place)

@@ -8,7 +8,7 @@ import type { InUse } from './in-use.ts'
 import { partPath } from './nar-file.ts'
 import type { SpoolLimits } from './quota.ts'
 import type { SpoolRows } from './rows.ts'
-import { chooseVictims, type Holding } from './victims.ts'
+import { chooseVictims, holdingKey, totalBytes, type Holding } from './victims.ts'
 
 /** A NAR on its way: bytes it will have, bytes it has. */
 export interface Reservation {
@@ -101,10 +101,10 @@ export function createRoom(deps: {
   }
 
   const candidates = (without: readonly Holding[] = []): Holding[] => {
-    const gone = new Set(without.map(({ kind, narHash }) => `${kind} ${narHash}`))
+    const gone = new Set(without.map(holdingKey))
     return rows
       .oldest(SPOOL_EVICT_MAX_COUNT + gone.size)
-      .filter(({ kind, narHash }) => !reservations.has(narHash) && !gone.has(`${kind} ${narHash}`))
+      .filter((one) => !reservations.has(one.narHash) && !gone.has(holdingKey(one)))
   }
 
   const remove = async (victims: readonly Holding[], hard: boolean): Promise<Holding[]> => {
@@ -172,8 +172,8 @@ export function createRoom(deps: {
 
     trim: ({ maxBytes = limits.maxBytes, assumeGone } = {}) =>
       exclusive(async () => {
-        const gone = sum(assumeGone ?? [])
-        const kept = sum((assumeGone ?? []).filter(({ bytes }) => bytes <= limits.maxBytes))
+        const gone = totalBytes(assumeGone ?? [])
+        const kept = totalBytes((assumeGone ?? []).filter(({ bytes }) => bytes <= limits.maxBytes))
         const need = {
           overQuota: overQuota(maxBytes) - kept,
           shortOfSpace: shortOfSpace() - gone,
@@ -187,8 +187,4 @@ export function createRoom(deps: {
 
     tellOnce,
   }
-}
-
-function sum(holdings: readonly Holding[]): number {
-  return holdings.reduce((bytes, holding) => bytes + holding.bytes, 0)
 }

@@ -183,9 +183,9 @@ export function createSpoolFile(
   async function* read(range: ByteRange, options: ChunkOptions): AsyncGenerator<Uint8Array, void, undefined> {
     checkRange(range, narSize)
     throwIfAbandoned()
-    if (state === 'whole') {
+    if (sealed !== undefined) {
       // Proved as it was written: whoever writes to it now has to be noticed, for nobody hashes it again on its way out.
-      yield* readWhole(range, sealed === undefined ? options : { ...options, sealed })
+      yield* readWhole(range, { ...options, sealed })
       return
     }
     if (leaves.missing(range.start, range.end).length > 0) {

@@ -2,7 +2,6 @@ import { lstatSync, rmSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import type { DatabaseSync } from 'node:sqlite'
-import { LRUCache } from 'lru-cache'
 import {
   PROOF_MAX_AGE_MS,
   PROOFS_MAX_COUNT,
@@ -16,6 +15,7 @@ import type { ByteRange, NarRef } from '../source.ts'
 import { createBestEffort } from '../state/best-effort.ts'
 import type { Stamp } from '../store/stamp.ts'
 import { SpoolBusyError, SpoolCorruptError, SpoolMissError, SpoolWriteError } from './errors.ts'
+import { createFading } from './fading.ts'
 import { createInUse } from './in-use.ts'
 import { checkRange, narPath, openPlainFile, partPath, readChunks, readFileInto } from './nar-file.ts'
 import type { ChunkOptions } from './nar-file.ts'
@@ -107,6 +107,7 @@ export async function openSpool(deps: SpoolDeps): Promise<Spool> {
   const writers = new Map<NarHash, Reservation>()
   /** In order of time. */
   const committed = new Map<NarHash, number>()
+  const seals = createFading<NarHash, Stamp>({ max: PROOFS_MAX_COUNT, maxAgeMs: PROOF_MAX_AGE_MS, clock })
   const gone = { count: 0, bytes: 0 }
   const freeBytes = deps.freeBytes ?? (() => freeBytesAt(dir))
   const room = createRoom({
@@ -174,13 +175,6 @@ export async function openSpool(deps: SpoolDeps): Promise<Spool> {
     if (!readOnly && clock() - row.lastUsed > SPOOL_TOUCH_MS) rows.touch(narHash, clock())
     return { path: narPath(dir, narHash), bytes: row.bytes }
   }
-
-  const seals = new LRUCache<NarHash, Stamp>({
-    max: PROOFS_MAX_COUNT,
-    ttl: PROOF_MAX_AGE_MS,
-    ttlResolution: 0,
-    perf: { now: clock },
-  })
 
   async function* read(
     narHash: NarHash,

@@ -9,6 +9,15 @@ export interface Holding {
   readonly bytes: number
 }
 
+/** Tells a NAR from its own part. */
+export function holdingKey({ kind, narHash }: Holding): string {
+  return `${kind} ${narHash}`
+}
+
+export function totalBytes(holdings: readonly Holding[]): number {
+  return holdings.reduce((bytes, holding) => bytes + holding.bytes, 0)
+}
+
 export interface Need {
   /** NARs of more go first, and whatever else is here: they can never stay. */
   readonly maxBytes: number

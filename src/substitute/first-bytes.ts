@@ -1,5 +1,6 @@
 /** How long a way's first byte takes of late: the next way is begun beside one that takes longer than most. */
 import { HEDGE_CEILING_MS, HEDGE_FLOOR_MS, HEDGE_SAMPLES_COUNT, HEDGE_START_MS } from '../limits.ts'
+import { createSamples } from '../upstream/samples.ts'
 
 export interface FirstBytes {
   /** The p80 of the last ones, in milliseconds and within bounds. */
@@ -14,18 +15,17 @@ export interface FirstBytes {
 }
 
 export function createFirstBytes(): FirstBytes {
-  const samples: number[] = []
-  const add = (ms: number): void => {
-    samples.push(ms)
-    if (samples.length > HEDGE_SAMPLES_COUNT) samples.shift()
-  }
+  const samples = createSamples(HEDGE_SAMPLES_COUNT)
   const delayMs = (): number => {
-    if (samples.length < MIN_SAMPLES) return HEDGE_START_MS
-    const sorted = samples.toSorted((a, b) => a - b)
-    const p80 = sorted[Math.ceil(sorted.length * 0.8) - 1] ?? HEDGE_START_MS
+    if (samples.count < MIN_SAMPLES) return HEDGE_START_MS
+    const p80 = samples.percentile(0.8) ?? HEDGE_START_MS
     return Math.min(HEDGE_CEILING_MS, Math.max(HEDGE_FLOOR_MS, p80))
   }
-  return { delayMs, came: add, missed: (afterMs) => add(Math.max(afterMs, delayMs())) }
+  return {
+    delayMs,
+    came: (afterMs) => samples.add(afterMs),
+    missed: (afterMs) => samples.add(Math.max(afterMs, delayMs())),
+  }
 }
 
 const MIN_SAMPLES = 5

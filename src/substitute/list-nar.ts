@@ -3,7 +3,7 @@ import { LISTING_DEADLINE_MS } from '../limits.ts'
 import { createListing } from '../nix/listing.ts'
 import { createNarReader } from '../nix/nar-reader.ts'
 import type { CallOptions } from '../source.ts'
-import { abandonable } from './abandonable.ts'
+import { abortable } from '../upstream/abortable.ts'
 import { BlockUnavailableError } from './errors.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import type { Transfers } from './transfers.ts'
@@ -43,7 +43,7 @@ export function createNarLister(transfers: Pick<Transfers, 'here'>): NarLister {
       const signal = AbortSignal.any([options.signal, AbortSignal.timeout(LISTING_DEADLINE_MS)])
       const turn = last.then(() => make(info, { signal }))
       last = turn.catch(() => {})
-      return abandonable(turn, signal)
+      return abortable(turn, signal)
     },
   }
 }

@@ -8,7 +8,7 @@ import type { DagLink } from '../dag/reader.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { ByteRange, ReadOptions } from '../source.ts'
 import type { LentBlock, LocalBlocks } from '../spool/local-blocks.ts'
-import { createChunkBuffers } from '../spool/chunk-buffers.ts'
+import { chunkOptions } from '../spool/chunk-buffers.ts'
 import { SpoolCorruptError, SpoolMissError } from '../spool/errors.ts'
 import type { Spool } from '../spool/spool.ts'
 import type { Stamp } from '../store/stamp.ts'
@@ -24,12 +24,11 @@ export async function* readSealedNar(
   nar: { narHash: NarHash; sealed: Stamp },
   range: ByteRange,
   spool: Pick<Spool, 'read'>,
-  { signal, reuse = false }: ReadOptions,
+  options: ReadOptions,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const { narHash, sealed } = nar
-  const buffers = reuse ? { buffers: createChunkBuffers() } : {}
   try {
-    yield* spool.read(narHash, range, { signal, sealed, ...buffers })
+    yield* spool.read(narHash, range, { ...chunkOptions(options), sealed })
   } catch (error) {
     if (!(error instanceof SpoolMissError || error instanceof SpoolCorruptError)) throw error
     throw new BlockUnavailableError(error.message, { cause: error })

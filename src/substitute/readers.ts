@@ -5,7 +5,7 @@
  */
 import { HELD_BACK_BYTES, ORPHAN_GRACE_MS } from '../limits.ts'
 import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
-import { createChunkBuffers } from '../spool/chunk-buffers.ts'
+import { chunkOptions } from '../spool/chunk-buffers.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
 import type { Progress } from './progress.ts'
 
@@ -83,7 +83,7 @@ export function createReaders(transfer: Followable, progress: Progress, onOrphan
 
     async *read(range, options) {
       enter()
-      const buffers = options.reuse === true ? { buffers: createChunkBuffers() } : {}
+      const chunked = chunkOptions(options)
       try {
         let at = range.start
         while (at < range.end) {
@@ -95,7 +95,7 @@ export function createReaders(transfer: Followable, progress: Progress, onOrphan
             continue
           }
           try {
-            for await (const bytes of file.read({ start: at, end }, { signal: options.signal, ...buffers })) {
+            for await (const bytes of file.read({ start: at, end }, chunked)) {
               // Thrown away between disk and here: wait for the new one.
               if (file !== transfer.file) break
               at += bytes.length

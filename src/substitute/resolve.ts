@@ -13,7 +13,7 @@ import { hashPartOf } from '../nix/store-path.ts'
 import type { HashPart } from '../nix/store-path.ts'
 import { COST, SourceRestingError } from '../source.ts'
 import type { CallOptions, NarInfoCandidate, NarInfoSource } from '../source.ts'
-import { abandonable } from './abandonable.ts'
+import { abortable } from '../upstream/abortable.ts'
 import type { NarInfoTable } from './narinfo-table.ts'
 import { createOffers } from './offer.ts'
 import type { Offer } from './offer.ts'
@@ -129,7 +129,7 @@ export function createResolver(deps: {
           .finally(() => underWay.delete(hashPart))
         underWay.set(hashPart, flight)
       }
-      return abandonable(flight, signal)
+      return abortable(flight, signal)
     },
 
     async byNarHash(narHash) {

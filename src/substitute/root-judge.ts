@@ -3,7 +3,7 @@
  * a look at what nobody asked for must not cost the spool a NAR that somebody did ask for.
  */
 import type { CID } from 'multiformats/cid'
-import { createPlanner } from '../dag/planner.ts'
+import { createPlanner, planNar } from '../dag/planner.ts'
 import type { NarPlan, Planner } from '../dag/planner.ts'
 import { DagError } from '../dag/reader.ts'
 import { AUDIT_STALL_MS, AUDIT_WINDOW_COUNT } from '../limits.ts'
@@ -67,17 +67,14 @@ export function createRootJudge(deps: {
 
   /** Read again although the index knows its root: rows say maybe, bytes decide. */
   async function fromDisk(info: VerifiedNarInfo, options: CallOptions): Promise<NarPlan | undefined> {
-    const planner = createPlanner()
     try {
       const bytes = await transfers.here(info, { ...options, reuse: true })
-      if (bytes === undefined) return undefined
-      for await (const chunk of bytes) planner.update(chunk)
+      const plan = bytes && (await planNar(bytes))
+      return plan?.narHash === info.narHash ? plan : undefined
     } catch (error) {
       if (error instanceof BlockUnavailableError) return undefined
       throw error
     }
-    const plan = planner.finish()
-    return plan.narHash === info.narHash ? plan : undefined
   }
 
   /** The told root first: its own blocks judge it, and cost no upstream anything. */

@@ -10,7 +10,7 @@ import { WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
 import { COST, SourceRestingError } from '../source.ts'
 import type { BlockSource, ByteRange, CallOptions, ReadOptions, SourceId } from '../source.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
-import { abandonable } from './abandonable.ts'
+import { abortable } from '../upstream/abortable.ts'
 import { BlockUnavailableError, NarHashMismatchError, NoSourceError } from './errors.ts'
 import { follow } from './follow.ts'
 import type { Take } from './follow.ts'
@@ -339,7 +339,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     },
     done,
     firstByte: (range, options) => readers.firstByte(range, options),
-    whole: ({ signal }) => readers.waiting(() => abandonable(done, signal)),
+    whole: ({ signal }) => readers.waiting(() => abortable(done, signal)),
     read: (range, options) => readers.read(range, options),
   }
 }

@@ -1,5 +1,4 @@
 /** "Give me these bytes": out of what is here, else one running transfer per NAR, shared by all who ask. */
-import { LRUCache } from 'lru-cache'
 import {
   LEAF_BUFFERS_COUNT,
   LEAF_WINDOW_COUNT,
@@ -11,17 +10,18 @@ import {
 } from '../limits.ts'
 import { createLeafBuffers } from '../dag/leaf-buffers.ts'
 import { createNarProver } from '../dag/nar-prover.ts'
-import { createPlanner } from '../dag/planner.ts'
+import { planNar } from '../dag/planner.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { hashPartOf } from '../nix/store-path.ts'
 import type { BlockSource, ByteRange, CallOptions, ReadOptions } from '../source.ts'
+import { createFading } from '../spool/fading.ts'
 import type { LeafIndex } from '../spool/leaf-index.ts'
 import type { LocalBlocks } from '../spool/local-blocks.ts'
 import type { Spool } from '../spool/spool.ts'
 import type { LocalStore } from '../store/local-store.ts'
-import { abandonable } from './abandonable.ts'
+import { abortable } from '../upstream/abortable.ts'
 import { BlockUnavailableError, NarHashMismatchError, NoSourceError } from './errors.ts'
 import { createFirstBytes } from './first-bytes.ts'
 import { createHints } from './hints.ts'
@@ -93,18 +93,17 @@ export function createTransfers(deps: {
   const adopting = new Map<NarHash, Promise<void>>()
   const ended = createProgress()
   const closing = new AbortController()
-  const wrongBeginnings = new LRUCache<NarHash, true>({
+  const wrongBeginnings = createFading<NarHash, true>({
     max: WRONG_BEGINNINGS_MAX_COUNT,
-    ttl: WRONG_BEGINNING_MS,
-    ttlResolution: 0,
-    perf: { now: clock },
+    maxAgeMs: WRONG_BEGINNING_MS,
+    clock,
   })
   const late = createLateIndex(
     {
       isIdle: () => running.size === 0,
       async index(info, { signal }) {
         if (!spool.has(info.narHash) || index.nar(info.narHash) !== undefined) return
-        await abandonable(adoptOnce(info), signal)
+        await abortable(adoptOnce(info), signal)
       },
     },
     closing,
@@ -183,12 +182,11 @@ export function createTransfers(deps: {
     // Whoever asked may go; the others, and the next, still want it.
     const options = { signal: closing.signal }
     try {
-      const planner = createPlanner()
       const bytes = inSpool
         ? spool.read(info.narHash, { start: 0, end: info.narSize }, options)
         : store?.readNar(info.storePath, undefined, options)
-      for await (const chunk of bytes ?? []) planner.update(chunk)
-      const plan = planner.finish()
+      if (bytes === undefined) return
+      const plan = await planNar(bytes)
       if (plan.narHash !== info.narHash) throw new Error(`its bytes hash to ${plan.narHash}`)
       const storePath = inStore ? { storePath: info.storePath } : {}
       index.put(plan, { shared: deps.shareable(info), inSpool, ...storePath })
@@ -220,7 +218,7 @@ export function createTransfers(deps: {
     info: VerifiedNarInfo,
     { signal }: CallOptions,
   ): Promise<ReturnType<LeafIndex['nar']>> {
-    if (index.nar(info.narHash) === undefined) await abandonable(adoptOnce(info), signal)
+    if (index.nar(info.narHash) === undefined) await abortable(adoptOnce(info), signal)
     return index.nar(info.narHash)
   }
 

@@ -8,6 +8,7 @@ import {
   PATIENCE_PERCENTILE,
   PATIENCE_SAMPLES_COUNT,
 } from '../limits.ts'
+import { createSamples } from './samples.ts'
 
 export interface Patience {
   /** Milliseconds; the ceiling before enough is known. */
@@ -16,15 +17,12 @@ export interface Patience {
 }
 
 export function createPatience({ floorMs, ceilingMs }: { floorMs: number; ceilingMs: number }): Patience {
-  /** A ring. */
-  const samples: number[] = []
-  let next = 0
+  const samples = createSamples(PATIENCE_SAMPLES_COUNT)
   let deadlineMs: number | undefined = ceilingMs
 
   function learn(): number {
-    if (samples.length < PATIENCE_MIN_SAMPLES_COUNT) return ceilingMs
-    const sorted = samples.toSorted((a, b) => a - b)
-    const high = sorted[Math.ceil(sorted.length * PATIENCE_PERCENTILE) - 1] ?? ceilingMs
+    if (samples.count < PATIENCE_MIN_SAMPLES_COUNT) return ceilingMs
+    const high = samples.percentile(PATIENCE_PERCENTILE) ?? ceilingMs
     return Math.round(Math.min(ceilingMs, Math.max(floorMs, high * PATIENCE_FACTOR)))
   }
 
@@ -34,8 +32,7 @@ export function createPatience({ floorMs, ceilingMs }: { floorMs: number; ceilin
       return deadlineMs
     },
     took(ms) {
-      samples[next] = ms
-      next = (next + 1) % PATIENCE_SAMPLES_COUNT
+      samples.add(ms)
       deadlineMs = undefined
     },
   }

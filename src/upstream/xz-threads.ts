@@ -6,6 +6,7 @@ import {
   XZ_THREADS_MAX_COUNT,
 } from '../limits.ts'
 import type { CallOptions } from '../source.ts'
+import { createSlots } from './slots.ts'
 
 /** Threads that decode xz, each one stream at a time. Nothing of it keeps the process alive but a thread that is lent. */
 export interface XzThreads {
@@ -42,35 +43,7 @@ interface Idle {
 export function createXzThreads(limits: Partial<XzThreadsLimits> = {}): XzThreads {
   const { maxCount, idleCount, idleMs } = { ...LIMITS, ...limits }
   const idle: Idle[] = []
-  /** Each takes over the place of a thread that is lent. */
-  const waiting = new Set<() => void>()
-  let lent = 0
-
-  const place = async ({ signal }: CallOptions): Promise<void> => {
-    if (lent < maxCount) {
-      lent++
-      return
-    }
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const onAbort = (): void => {
-      waiting.delete(resolve)
-      reject(signal.reason as Error)
-    }
-    waiting.add(resolve)
-    signal.addEventListener('abort', onAbort, { once: true })
-    await promise
-    signal.removeEventListener('abort', onAbort)
-  }
-
-  const freePlace = (): void => {
-    const [next] = waiting
-    if (next === undefined) {
-      lent--
-      return
-    }
-    waiting.delete(next)
-    next()
-  }
+  const slots = createSlots(maxCount)
 
   const takeIdle = (): Worker | undefined => {
     const last = idle.pop()
@@ -97,13 +70,12 @@ export function createXzThreads(limits: Partial<XzThreadsLimits> = {}): XzThread
 
   return {
     async lend(options) {
-      options.signal.throwIfAborted()
-      await place(options)
+      await slots.take(options)
       let worker: Worker
       try {
         worker = takeIdle() ?? startWorker()
       } catch (error) {
-        freePlace()
+        slots.free()
         throw error
       }
       return {
@@ -111,11 +83,11 @@ export function createXzThreads(limits: Partial<XzThreadsLimits> = {}): XzThread
         giveBack() {
           if (idle.length < idleCount) rest(worker)
           else void worker.terminate()
-          freePlace()
+          slots.free()
         },
         discard() {
           // Only then: threads on their way out have their memory still.
-          void worker.terminate().then(freePlace)
+          void worker.terminate().then(() => slots.free())
         },
       }
     },
