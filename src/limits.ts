@@ -258,8 +258,8 @@ export const LEAVES_MAX_COUNT = 128
 export const WRITES_BEHIND_COUNT = 4
 /** Buffers of 1 MiB that lie ready for the next leaf: a window and a half. */
 export const LEAF_BUFFERS_COUNT = 18
-/** In flight at one source while there are others; a source that is alone gets the whole window. */
-export const LEAF_IN_FLIGHT_PER_SOURCE_COUNT = 4
+/** In flight at one source while there are others, a quarter of the window; one that is alone gets all of it. */
+export const LEAF_IN_FLIGHT_PER_SOURCE_COUNT = 3
 export const LEAF_STALL_FLOOR_MS = 2_000
 /** A leaf slower than this many times its source's average is asked of the next one. */
 export const LEAF_STALL_FACTOR = 4
