@@ -19,6 +19,7 @@ const LAYERS = [
   'operations',
   'http',
   'cli',
+  'wiring',
 ]
 /** Importable from everywhere; they hold names and shapes, no behaviour of a layer. */
 const ANYWHERE = ['config', 'limits.ts', 'source.ts', 'log.ts']

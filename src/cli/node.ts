@@ -5,7 +5,7 @@ export interface NodeDeps {
   readonly log: Log
 }
 
-/** A narswarm of this process: its state directory is locked, nothing listens yet. `main.ts` makes it. */
+/** A narswarm of this process: its state directory is locked, nothing listens yet. `wiring/node.ts` makes it. */
 export interface NarswarmNode {
   readonly operations: Operations
   /** Opens the listeners of its profile and the admin socket, and starts to follow its feeds. Once. */

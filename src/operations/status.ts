@@ -7,6 +7,7 @@ import type { BadEntry } from '../feed/feed-store.ts'
 import type { FeedStatus } from '../feed/follower.ts'
 import type { PublisherStatus } from '../feed/publisher.ts'
 import type { SpoolUsage } from '../spool/spool.ts'
+import type { Scores } from '../substitute/scores.ts'
 import type { UpstreamStatus } from '../upstream/upstream.ts'
 
 interface SourceStatus {
@@ -198,6 +199,20 @@ export function describeUpstream(
 
 function seconds(unix: number): string {
   return time(unix * 1000)
+}
+
+export function describeSources(scores: Scores): SourceStatus[] {
+  // A root is no source; its ways have scores too.
+  return [...scores.all()]
+    .filter(([id]) => !id.startsWith('blocks:'))
+    .map(([id, score]) => ({
+      id,
+      bytes: score.bytes,
+      ...(score.averageMs === undefined ? {} : { average_ms: Math.round(score.averageMs) }),
+      faults: score.faults,
+      lies: score.lies,
+      out: !scores.usable(id),
+    }))
 }
 
 export function describeSpool(usage: SpoolUsage, freeBytes: number | undefined): SpoolStatus {

@@ -1,0 +1,32 @@
+/**
+ * Who is near: other narswarms that were found or named, and binary caches that were named. None of them is trusted; the
+ * table knows only where they are and how they behaved.
+ */
+
+/** `narswarm:<peer id>`, proved by its TLS key when we dialled it, or `cache:<url>` for what was named by URL. */
+export type NeighbourId = string
+
+export interface Neighbour {
+  readonly id: NeighbourId
+  /** A narswarm has a trustless gateway and leaves in zstd beside the cache; a cache may have nothing but the cache. */
+  readonly kind: 'narswarm' | 'cache'
+  /**
+   * http(s) base of its cache routes, ends with a slash. The host is the address that we reached it at, never one that it
+   * told: nobody may send us elsewhere.
+   */
+  readonly url: URL
+  readonly from: 'config' | 'mdns' | 'added'
+}
+
+export interface Neighbours {
+  /** Those to be asked now: neither banned nor in a back-off. */
+  current(): readonly Neighbour[]
+  /** @returns stops it */
+  onChange(listener: () => void): () => void
+  /** It answered as it should, were it with a miss. */
+  answered(id: NeighbourId): void
+  /** It did not answer, or stopped answering: left alone for a while, longer each time in a row. */
+  failed(id: NeighbourId, reason: string): void
+  /** What it gave was proved wrong: out for long. `reason` is what `peer list` says. */
+  lied(id: NeighbourId, reason: string): void
+}

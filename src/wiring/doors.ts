@@ -1,0 +1,139 @@
+/** The listeners, and what a serving narswarm does by itself. */
+import { accessSync, constants } from 'node:fs'
+import { adminSocketPath } from '../cli/connect.ts'
+import type { Serving } from '../cli/node.ts'
+import { formatHostPort } from '../config/address.ts'
+import type { Config } from '../config/config.ts'
+import { createAdminApp } from '../http/admin-app.ts'
+import { createCacheApp } from '../http/cache-app.ts'
+import { createPeerApp } from '../http/peer-app.ts'
+import { listen } from '../http/server.ts'
+import type { ListenAddress, Listener } from '../http/server.ts'
+import type { Log } from '../log.ts'
+import { formatPublicKey } from '../nix/key.ts'
+import {
+  keepAuditing,
+  keepChecking,
+  keepFollowing,
+  keepPruning,
+  keepSigning,
+  keepTidy,
+} from '../operations/background.ts'
+import type { Operations } from '../operations/operations.ts'
+import { notReady } from '../operations/readiness.ts'
+import { createHoldings } from '../publish/holdings.ts'
+import { createNarLister } from '../substitute/list-nar.ts'
+import { createNarInfoTexts } from '../substitute/narinfo-texts.ts'
+import type { Engine } from './engine.ts'
+import type { NodeFeeds } from './feeds.ts'
+import type { NodeState } from './state.ts'
+import type { NodeSwarm } from './swarm.ts'
+
+export interface Doors {
+  /** Once. */
+  open(): Promise<Serving>
+  /** Gives responses under way `graceMs`. */
+  close(graceMs: number): Promise<void>
+}
+
+const LOCAL_HOSTS = ['127.0.0.1', 'localhost', '[::1]']
+
+export function createDoors(
+  config: Config,
+  version: string,
+  parts: { state: NodeState; feeds: NodeFeeds; swarm: NodeSwarm; engine: Engine; operations: Operations },
+  { log }: { log: Log },
+): Doors {
+  const { storeDir, stateDir } = config
+  const { state, feeds, swarm, engine, operations } = parts
+  const { index, table, spool, blocks, sharePolicy, keeper } = state
+  const { upstreams, resolver, transfers, auditor } = engine
+  const formatAnswer = createNarInfoTexts({ storeDir })
+  const listeners: Listener[] = []
+  const timers = new AbortController()
+  const { signal } = timers
+
+  const cacheApp = (): ReturnType<typeof createCacheApp> =>
+    createCacheApp(
+      {
+        resolver,
+        transfers,
+        lister: createNarLister(transfers),
+        upstreams,
+        formatAnswer,
+        status: () => operations.status({ signal }),
+        notReady: () =>
+          notReady({
+            trustedKeys: config.trust.keys.length,
+            threshold: config.trust.threshold,
+            sources: upstreams.length + config.feeds.length + engine.local.length,
+            stateDir,
+            checkWritable: (dir) => accessSync(dir, constants.W_OK),
+          }),
+        page: () => ({
+          profile: config.profile,
+          upstreams: upstreams.map(({ url }) => url.href),
+          trustedKeys: config.trust.keys.map(formatPublicKey),
+          facts: [['NARs in the spool', `${spool.totals().count}, ${spool.totals().bytes} bytes`]],
+        }),
+        log,
+      },
+      {
+        storeDir,
+        priority: config.cache.priority,
+        allowedHosts: [...LOCAL_HOSTS, ...config.cache.allowedHosts],
+        version,
+      },
+    )
+
+  const peerApp = (): ReturnType<typeof createPeerApp> =>
+    createPeerApp(
+      {
+        holdings: createHoldings({ policy: sharePolicy, table, index, blocks }),
+        blocks,
+        feeds: feeds.files,
+        formatAnswer,
+        log,
+      },
+      { storeDir, priority: config.cache.priority },
+    )
+
+  const opened = async (
+    app: Parameters<typeof listen>[0],
+    address: Parameters<typeof listen>[1],
+  ): Promise<Listener> => {
+    const listener = await listen(app, address, { log })
+    listeners.push(listener)
+    return listener
+  }
+
+  return {
+    async open() {
+      for (const warning of config.warnings) log.warn({}, warning)
+      const answers = config.profile !== 'private' || config.peers.addrs.length > 0
+      const node = answers ? await swarm.start(true) : undefined
+      const cache = await opened(cacheApp(), config.cache.listen)
+      const peer = config.peer === undefined ? undefined : await opened(peerApp(), config.peer.listen)
+      await opened(createAdminApp({ operations, log }), { path: adminSocketPath(config) })
+      for (const upstream of upstreams) void keepChecking(upstream, log, signal)
+      void keepFollowing(feeds.follower, log, signal)
+      void keepSigning(feeds.published, log, signal)
+      void keepPruning(table, log, signal)
+      void keepTidy(keeper, log, signal)
+      if (config.audit.maxBytesPerDay > 0) void keepAuditing(auditor, log, signal)
+      return {
+        cacheUrl: cacheUrl(cache.address),
+        ...(peer === undefined ? {} : { peerUrl: cacheUrl(peer.address) }),
+        ...(node === undefined ? {} : { swarm: { peerId: node.peerId, addrs: node.addrs() } }),
+      }
+    },
+    async close(graceMs) {
+      timers.abort()
+      await Promise.all(listeners.map((listener) => listener.close(graceMs)))
+    },
+  }
+}
+
+export function cacheUrl(address: ListenAddress): string {
+  return 'path' in address ? address.path : `http://${formatHostPort(address)}`
+}

@@ -1,0 +1,116 @@
+/** resolve and transfer, and every source they ask. */
+import type { Config } from '../config/config.ts'
+import type { Log } from '../log.ts'
+import { openAuditBudget } from '../operations/audit-budget.ts'
+import { openAuditMemory } from '../operations/audit-memory.ts'
+import { createAuditor } from '../operations/auditor.ts'
+import type { Auditor } from '../operations/auditor.ts'
+import type { BlockSource, NarInfoSource } from '../source.ts'
+import { storeNarInfos } from '../store/narinfo-source.ts'
+import { createResolver } from '../substitute/resolve.ts'
+import type { Resolver } from '../substitute/resolve.ts'
+import { createRootJudge } from '../substitute/root-judge.ts'
+import { createScores } from '../substitute/scores.ts'
+import type { Scores } from '../substitute/scores.ts'
+import { createTransfers } from '../substitute/transfers.ts'
+import type { Transfers } from '../substitute/transfers.ts'
+import { createGatewaySource } from '../swarm/gateway-source.ts'
+import { lazyBitswap } from '../swarm/lazy-bitswap.ts'
+import { createHosts } from '../upstream/host.ts'
+import { createUpstream } from '../upstream/upstream.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+import { createXzThreads } from '../upstream/xz-threads.ts'
+import type { NodeFeeds } from './feeds.ts'
+import type { NodeState } from './state.ts'
+import type { NodeSwarm } from './swarm.ts'
+
+export interface Engine {
+  readonly upstreams: readonly Upstream[]
+  /** A cache that the configuration does not name, such as one to publish from. */
+  readonly openCache: (url: URL) => Upstream
+  /** Sources of narinfos on this machine. */
+  readonly local: readonly NarInfoSource[]
+  readonly blockSources: readonly BlockSource[]
+  readonly scores: Scores
+  readonly resolver: Resolver
+  readonly transfers: Transfers
+  readonly auditor: Auditor
+  close(): Promise<void>
+}
+
+export function createEngine(
+  config: Config,
+  parts: { state: NodeState; feeds: NodeFeeds; swarm: NodeSwarm },
+  { log, clock }: { log: Log; clock: () => number },
+): Engine {
+  const { storeDir } = config
+  const { state, swarm } = parts
+  const { feedDb, index, knownLeaves, table, store, spool, blocks, policy, sharePolicy, shareKeys } = state
+  const { follower } = parts.feeds
+  /** For how long something took or may take: the wall clock may be set meanwhile. */
+  const stopwatch = (): number => performance.now()
+
+  const xzThreads = createXzThreads()
+  const hosts = createHosts({ log, clock: stopwatch, random: Math.random })
+  const openCache = (url: URL): Upstream => createUpstream({ url, storeDir }, { log, hosts, xzThreads })
+  const upstreams = config.upstreams.map(openCache)
+  const gateways = config.peers.urls.map((url) => createGatewaySource({ url: url.href.replace(/\/$/, '') }))
+  const blockSources: BlockSource[] = [
+    ...gateways,
+    ...config.peers.addrs.map((address) => lazyBitswap(address, () => swarm.start(false))),
+  ]
+
+  const local = store === undefined ? [] : [storeNarInfos(store)]
+  const scores = createScores({ clock: stopwatch })
+  const resolver = createResolver({
+    policy,
+    table,
+    sources: [...local, ...follower.sources(), ...upstreams],
+    log,
+  })
+  const transfers = createTransfers({
+    resolver,
+    spool,
+    index: knownLeaves,
+    blocks,
+    store,
+    blockSources,
+    scores,
+    shareable: (info) => config.profile !== 'private' && sharePolicy.signedBy(info, shareKeys),
+    badRoot: (info, way) => {
+      if (way.kind !== 'blocks') return
+      follower.markBad(info.narHash, way.root, { told: way.told, storePath: info.storePath })
+    },
+    clock: stopwatch,
+    log,
+  })
+  const auditor = createAuditor(
+    {
+      follower,
+      policy,
+      resolver,
+      transfers,
+      index,
+      judge: createRootJudge({ resolver, transfers, blockSources, scores, clock: stopwatch, log }),
+      memory: openAuditMemory({ db: feedDb, clock }),
+      budget: openAuditBudget({ db: feedDb, clock, monotonic: stopwatch }, config.audit.maxBytesPerDay),
+      random: Math.random,
+      clock,
+      log,
+    },
+    { storeDir },
+  )
+  return {
+    upstreams,
+    openCache,
+    local,
+    blockSources,
+    scores,
+    resolver,
+    transfers,
+    auditor,
+    async close() {
+      await Promise.all([...gateways, ...upstreams].map((one) => one.close()))
+    },
+  }
+}

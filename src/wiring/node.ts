@@ -1,0 +1,85 @@
+/** One narswarm, put together. */
+import type { NarswarmNode, NodeDeps, Serving } from '../cli/node.ts'
+import type { Config } from '../config/config.ts'
+import { formatPublicKey } from '../nix/key.ts'
+import { createOperations } from '../operations/local-operations.ts'
+import type { Operations } from '../operations/operations.ts'
+import { describeSources, describeSpool, describeUpstream } from '../operations/status.ts'
+import type { StatusDocument } from '../operations/status.ts'
+import { createPublisher } from '../publish/publish.ts'
+import { cacheUrl, createDoors } from './doors.ts'
+import { createEngine } from './engine.ts'
+import { openFeeds } from './feeds.ts'
+import { openState } from './state.ts'
+import { createSwarm } from './swarm.ts'
+
+export async function openNode(config: Config, version: string, { log }: NodeDeps): Promise<NarswarmNode> {
+  const { storeDir } = config
+  const clock = Date.now
+  const started = new Date(clock()).toISOString().replace(/\.\d+Z$/, 'Z')
+  const state = await openState(config, { log, clock })
+  const feeds = await openFeeds(config, state, { log, clock })
+  const swarm = createSwarm(config, state, { log })
+  const engine = createEngine(config, { state, feeds, swarm }, { log, clock })
+  const { index, table, store, spool, keeper, shareKeys, sharePolicy } = state
+  const { upstreams, openCache, blockSources, scores, resolver, transfers, auditor } = engine
+  const { follower, published, feedPlace, feedDeps } = feeds
+  let serving: Serving | undefined
+
+  const describe = (): Omit<StatusDocument, 'feeds' | 'audit'> => ({
+    version: 1,
+    narswarm: version,
+    profile: config.profile,
+    started,
+    cache: { url: serving?.cacheUrl ?? cacheUrl(config.cache.listen), priority: config.cache.priority },
+    ...(serving?.peerUrl === undefined ? {} : { peer: { url: serving.peerUrl } }),
+    ...(serving?.swarm === undefined
+      ? {}
+      : { swarm: { peer_id: serving.swarm.peerId, addrs: serving.swarm.addrs } }),
+    trusted_keys: config.trust.keys.map(formatPublicKey),
+    share_keys: config.share.keys.map(formatPublicKey),
+    upstreams: upstreams.map((one) =>
+      describeUpstream(one, config.origins.get('upstreams') ?? 'default', clock()),
+    ),
+    peers: blockSources.map(({ id }) => id),
+    spool: describeSpool(spool.usage(), spool.freeBytes()),
+    transfers: { running: transfers.running() },
+    sources: describeSources(scores),
+  })
+  const operations: Operations = createOperations(
+    {
+      publisher: createPublisher(
+        { policy: sharePolicy, table, spool, index, store },
+        { shareKeys, storeDir },
+      ),
+      feeds: published,
+      store,
+      openCache,
+      feedPlace,
+      feedDeps,
+      follower,
+      resolver,
+      transfers,
+      auditor,
+      spool: { spool, index, keeper, log },
+      describe,
+    },
+    { storeDir },
+  )
+  const doors = createDoors(config, version, { state, feeds, swarm, engine, operations }, { log })
+
+  return {
+    operations,
+    async serve() {
+      serving = await doors.open()
+      return serving
+    },
+    async close(graceMs) {
+      await doors.close(graceMs)
+      transfers.close()
+      await swarm.close()
+      await Promise.all([engine.close(), feeds.close()])
+      state.close()
+    },
+  }
+}

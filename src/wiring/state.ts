@@ -1,0 +1,124 @@
+/** What lies in the state directory and in the Nix store: databases, spool, index, and who may have what of it. */
+import { join } from 'node:path'
+import type { Config } from '../config/config.ts'
+import type { Log } from '../log.ts'
+import { trustedKeys } from '../nix/key.ts'
+import type { TrustedKeys } from '../nix/key.ts'
+import { reviewSharing } from '../publish/share-review.ts'
+import { forgetfulIndex } from '../spool/forgetful-index.ts'
+import { createIndexRelease, createSpoolKeeper } from '../spool/keeper.ts'
+import type { SpoolKeeper } from '../spool/keeper.ts'
+import { openLeafIndex } from '../spool/leaf-index.ts'
+import type { LeafIndex } from '../spool/leaf-index.ts'
+import { createLocalBlocks } from '../spool/local-blocks.ts'
+import type { LocalBlocks } from '../spool/local-blocks.ts'
+import { spoolLimits } from '../spool/quota.ts'
+import { openSpool } from '../spool/spool.ts'
+import type { Spool } from '../spool/spool.ts'
+import { createBestEffort } from '../state/best-effort.ts'
+import { openCacheDatabase, openPreciousDatabase } from '../state/cache-database.ts'
+import { lockStateDir } from '../state/lock.ts'
+import { StoreUnavailableError } from '../store/errors.ts'
+import { openLocalStore } from '../store/local-store.ts'
+import type { LocalStore } from '../store/local-store.ts'
+import { createNarInfoTable } from '../substitute/narinfo-table.ts'
+import type { NarInfoTable } from '../substitute/narinfo-table.ts'
+import { createPolicy } from '../substitute/policy.ts'
+import type { Policy } from '../substitute/policy.ts'
+
+export interface NodeState {
+  readonly stateDb: string
+  readonly spoolDir: string
+  readonly keysDir: string
+  readonly feedDb: ReturnType<typeof openPreciousDatabase>
+  readonly index: LeafIndex
+  /** The index for who only adds to it what it may as well do without. */
+  readonly knownLeaves: LeafIndex
+  readonly table: NarInfoTable
+  readonly store: LocalStore | undefined
+  readonly spool: Spool
+  readonly blocks: LocalBlocks
+  readonly keeper: SpoolKeeper
+  readonly shareKeys: TrustedKeys
+  /** Verifies by the trusted keys. */
+  readonly policy: Policy
+  /** Verifies by the share keys. */
+  readonly sharePolicy: Policy
+  close(): void
+}
+
+/** Locks the state directory until `close`. */
+export async function openState(
+  config: Config,
+  { log, clock }: { log: Log; clock: () => number },
+): Promise<NodeState> {
+  const { stateDir, storeDir } = config
+  const lock = lockStateDir(stateDir)
+  const stateDb = join(stateDir, 'state.sqlite')
+  const spoolDir = join(stateDir, 'spool')
+  const bestEffort = createBestEffort({ log, clock })
+  const { db, index, table } = openCacheDatabase(stateDb, { log }, (opened) => ({
+    index: openLeafIndex(opened),
+    table: createNarInfoTable({ db: opened, clock, log }, { storeDir }),
+  }))
+  const feedDb = openPreciousDatabase(join(stateDir, 'feeds.sqlite'))
+  const knownLeaves = forgetfulIndex(index, bestEffort)
+
+  const store = openStore(config, log)
+  const spool = await openSpool({
+    db,
+    dir: spoolDir,
+    log,
+    clock,
+    limits: spoolLimits(stateDir, config.spool),
+    evicted: createIndexRelease(knownLeaves, store),
+  })
+  const shareKeys = trustedKeys(config.share.keys)
+  const sharePolicy = createPolicy({ keys: shareKeys, threshold: 1, storeDir })
+  reviewSharing({ db, index, table, policy: sharePolicy, log }, shareKeys)
+  return {
+    stateDb,
+    spoolDir,
+    keysDir: join(stateDir, 'keys'),
+    feedDb,
+    index,
+    knownLeaves,
+    table,
+    store,
+    spool,
+    blocks: createLocalBlocks({ index, spool, log, ...(store === undefined ? {} : { store }) }),
+    keeper: createSpoolKeeper({
+      spool,
+      index: knownLeaves,
+      store,
+      pathsOf: (narHash) => table.byNarHash(narHash).map(({ storePath }) => storePath),
+      clock,
+      log,
+    }),
+    shareKeys,
+    policy: createPolicy({
+      keys: trustedKeys(config.trust.keys),
+      threshold: config.trust.threshold,
+      storeDir,
+    }),
+    sharePolicy,
+    close() {
+      store?.close()
+      feedDb.close()
+      db.close()
+      lock.release()
+    },
+  }
+}
+
+/** A machine without Nix has none, and that is no error: bytes then come from the spool alone. */
+function openStore(config: Config, log: Log): LocalStore | undefined {
+  const { storeDir, storeRoot } = config
+  try {
+    return openLocalStore({ storeDir, ...(storeRoot === undefined ? {} : { root: storeRoot }) }, { log })
+  } catch (error) {
+    if (!(error instanceof StoreUnavailableError)) throw error
+    log.info({}, `no local Nix store: ${error.message}`)
+    return undefined
+  }
+}
