@@ -8,6 +8,7 @@ import { parsePublicKey, trustedKeys } from '../../src/nix/key.ts'
 import { layoutNar } from '../../src/nix/nar-layout.ts'
 import { parseNarInfo } from '../../src/nix/narinfo.ts'
 import { createPublisher } from '../../src/publish/publish.ts'
+import { createSharePolicy } from '../../src/publish/share-policy.ts'
 import { openLeafIndex } from '../../src/spool/leaf-index.ts'
 import { openSpool } from '../../src/spool/spool.ts'
 import { openDatabase } from '../../src/state/database.ts'
@@ -15,7 +16,6 @@ import type { LocalStore } from '../../src/store/local-store.ts'
 import { streamNar } from '../../src/store/nar-stream.ts'
 import { walkStorePath } from '../../src/store/walk.ts'
 import { createNarInfoTable } from '../../src/substitute/narinfo-table.ts'
-import { createPolicy } from '../../src/substitute/policy.ts'
 
 const { dir, path, narInfo, key } = JSON.parse(process.argv[2] ?? '{}') as {
   dir: string
@@ -42,7 +42,6 @@ const store: LocalStore = {
   readNarInto: async () => ({ mark: '', changedMs: Infinity }),
   close: quiet,
 }
-const shareKeys = trustedKeys([parsePublicKey(key)])
 const place = {
   name: parseFeedName('bench.invalid/main'),
   dir: join(dir, 'feed'),
@@ -53,13 +52,13 @@ await createFeed(place, { clock, log, randomBytes })
 const feed = await openPublisher(place, { clock, log })
 const publisher = createPublisher(
   {
-    policy: createPolicy({ keys: shareKeys, threshold: 1, storeDir }),
+    policy: createSharePolicy({ keys: trustedKeys([parsePublicKey(key)]), deny: [], storeDir }),
     table: createNarInfoTable({ db, clock, log }, { storeDir }),
     spool: await openSpool({ db, dir: join(dir, 'spool'), log, clock }),
     index: openLeafIndex(db),
     store,
   },
-  { shareKeys, storeDir },
+  { storeDir },
 )
 const begun = performance.now()
 const candidates = [{ info, inStore: true, stream: undefined }]

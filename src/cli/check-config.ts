@@ -74,6 +74,7 @@ function settingsOf(config: Config): [string, Value][] {
     ['trust.keys', config.trust.keys.map(formatPublicKey)],
     ['trust.threshold', config.trust.threshold],
     ['share.keys', config.share.keys.map(formatPublicKey)],
+    ['share.deny', config.share.deny.map(({ text }) => text)],
     ['peers.urls', config.peers.urls.map(String)],
     ['peers.addrs', config.peers.addrs],
     ['feed', config.feeds.map((feed) => `${feed.name} from ${feed.sources.map(String).join(', ')}`)],

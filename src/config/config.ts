@@ -1,5 +1,6 @@
 /** The configuration as the program uses it: complete, checked, each value with where it came from. */
 import type { PublicKey } from '../nix/key.ts'
+import type { PathPattern } from '../nix/path-pattern.ts'
 import type { HostPort } from './address.ts'
 import type { Profile } from './schema.ts'
 
@@ -27,7 +28,11 @@ export interface Config {
   readonly peer: { readonly listen: HostPort } | undefined
   readonly swarm: { readonly listen: readonly string[] }
   readonly trust: { readonly keys: readonly PublicKey[]; readonly threshold: number }
-  readonly share: { readonly keys: readonly PublicKey[] }
+  readonly share: {
+    readonly keys: readonly PublicKey[]
+    /** Wins over `keys`. */
+    readonly deny: readonly PathPattern[]
+  }
   readonly peers: { readonly urls: readonly URL[]; readonly addrs: readonly string[] }
   readonly feeds: readonly FollowedFeedConfig[]
   /** Bytes; undefined: by the size of the disk. */

@@ -216,7 +216,7 @@ function complete(
     peer: sharing && peer !== undefined ? { listen: peer } : undefined,
     swarm: { listen: sharing ? swarmListen : [] },
     trust: { keys: trusted, threshold: file.trust?.threshold ?? 1 },
-    share: { keys: file.share?.keys ?? [parsePublicKey(NIXOS_KEY)] },
+    share: { keys: file.share?.keys ?? [parsePublicKey(NIXOS_KEY)], deny: file.share?.deny ?? [] },
     peers: { urls: file.peers?.urls ?? [], addrs: file.peers?.addrs ?? [] },
     feeds: (file.feed ?? []).map(({ name, root_key: rootKey, sources }) => ({ name, rootKey, sources })),
     spool: { maxBytes: file.spool?.max_size, minFreeBytes: file.spool?.min_free },

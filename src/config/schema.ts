@@ -6,6 +6,7 @@ import { messageOf } from '../log.ts'
 import { normalize } from 'node:path'
 import { z } from 'zod'
 import { parsePublicKey } from '../nix/key.ts'
+import { parsePathPattern } from '../nix/path-pattern.ts'
 import { checkListenAddress, checkPeerAddress, isLoopback, parseHostPort } from './address.ts'
 import { parseSize } from './size.ts'
 
@@ -141,6 +142,12 @@ export const configSchema = z.strictObject({
         .array(publicKey)
         .optional()
         .describe('Only paths signed by one of these are shared or published. Default: cache.nixos.org-1.'),
+      deny: z
+        .array(parsed(parsePathPattern))
+        .optional()
+        .describe(
+          'Store paths that others never get, whoever signed them: names with * and ?, such as "firefox-*", or full base names. Default: none.',
+        ),
     })
     .optional()
     .describe('What others may have.'),

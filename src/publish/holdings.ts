@@ -11,7 +11,8 @@ import type { LocalBlocks } from '../spool/local-blocks.ts'
 import { readLocalNar } from '../substitute/local-nar.ts'
 import type { NarInfoTable } from '../substitute/narinfo-table.ts'
 import { PolicyError } from '../substitute/policy.ts'
-import type { Policy, VerifiedNarInfo } from '../substitute/policy.ts'
+import type { VerifiedNarInfo } from '../substitute/policy.ts'
+import type { SharePolicy } from './share-policy.ts'
 
 interface SharedNar {
   readonly narSize: number
@@ -27,8 +28,7 @@ export interface Holdings {
 }
 
 export function createHoldings(deps: {
-  /** Verifies by the share keys. */
-  policy: Policy
+  policy: SharePolicy
   table: NarInfoTable
   index: LeafIndex
   blocks: LocalBlocks

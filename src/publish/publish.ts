@@ -1,8 +1,7 @@
 /**
  * What a publisher does with each path: plan its NAR (hash, CID, index), append its mapping to the feed.
  *
- * Only what carries a signature by a share key is published: an unsigned path is somebody's own, and its name alone
- * may be a secret [security 2.3].
+ * Only what others may have is published: the name alone of somebody's own path may be a secret [security 2.3].
  */
 import { messageOf } from '../log.ts'
 import { createPlanner, planNar } from '../dag/planner.ts'
@@ -11,7 +10,6 @@ import { EntryTooLargeError, formatEntry } from '../feed/entry.ts'
 import type { MappingEntry } from '../feed/entry.ts'
 import type { Publisher as FeedPublisher } from '../feed/publisher.ts'
 import { FEED_ENTRY_MAX_SIGNATURES, PUBLISH_BATCH_COUNT } from '../limits.ts'
-import type { TrustedKeys } from '../nix/key.ts'
 import { createNarReader } from '../nix/nar-reader.ts'
 import type { StorePath } from '../nix/store-path.ts'
 import type { CallOptions, StreamSource } from '../source.ts'
@@ -20,9 +18,10 @@ import type { Spool } from '../spool/spool.ts'
 import type { LocalStore } from '../store/local-store.ts'
 import type { NarInfoTable } from '../substitute/narinfo-table.ts'
 import { PolicyError } from '../substitute/policy.ts'
-import type { Policy, VerifiedNarInfo } from '../substitute/policy.ts'
+import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import type { Candidate } from './candidates.ts'
 import { PublishError } from './errors.ts'
+import type { SharePolicy } from './share-policy.ts'
 
 /** What became of one path. */
 export interface PublishItem {
@@ -49,14 +48,13 @@ export interface Publisher {
 
 export function createPublisher(
   deps: {
-    /** Verifies by the share keys. */
-    policy: Policy
+    policy: SharePolicy
     table: NarInfoTable
     spool: Spool
     index: LeafIndex
     store: LocalStore | undefined
   },
-  config: { shareKeys: TrustedKeys; storeDir: string },
+  config: { storeDir: string },
 ): Publisher {
   const { policy, table, spool, index, store } = deps
 
@@ -131,7 +129,7 @@ export function createPublisher(
       return policy.verify(candidate.info)
     } catch (error) {
       if (!(error instanceof PolicyError)) throw error
-      return `no signature by a share key (${[...config.shareKeys.keys()].join(', ') || 'none is configured'})`
+      return error.message
     }
   }
 

@@ -1,42 +1,51 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { Log } from '../log.ts'
-import { formatPublicKey } from '../nix/key.ts'
-import type { TrustedKeys } from '../nix/key.ts'
 import type { LeafIndex } from '../spool/leaf-index.ts'
 import { inTransaction, migrate } from '../state/database.ts'
 import type { NarInfoTable } from '../substitute/narinfo-table.ts'
-import type { Policy } from '../substitute/policy.ts'
+import type { SharePolicy } from './share-policy.ts'
 
-const STEPS = ['CREATE TABLE share_keys (keys TEXT NOT NULL) STRICT']
+const STEPS = [
+  'CREATE TABLE share_keys (keys TEXT NOT NULL) STRICT',
+  'ALTER TABLE share_keys RENAME TO share_rule; ALTER TABLE share_rule RENAME COLUMN keys TO rule',
+]
 
 /**
- * Decides anew which NARs others may have, when the share keys are others than at the last start: what no share key
- * signed is taken back, what one signed is given. A NAR of which no narinfo is known any more is taken back.
+ * Decides anew which NARs others may have, when the rule is another than at the last start (`share.keys`, `share.deny`) or
+ * nothing was shared then: what it does not allow is taken back, what it allows is given. A NAR of which no narinfo is
+ * known any more is taken back.
  *
  * To be called before any listener is open.
  */
 export function reviewSharing(
-  deps: { db: DatabaseSync; index: LeafIndex; table: NarInfoTable; policy: Policy; log: Log },
-  shareKeys: TrustedKeys,
+  deps: { db: DatabaseSync; index: LeafIndex; table: NarInfoTable; policy: SharePolicy; log: Log },
+  config: { shares: boolean },
 ): void {
   const { db, index, table, policy, log } = deps
   migrate(db, 'share', STEPS)
-  const keys = [...shareKeys.values()].map(formatPublicKey).toSorted().join(' ')
-  if (db.prepare('SELECT keys FROM share_keys').get()?.['keys'] === keys) return
+  if (!config.shares) {
+    // What comes in until something is shared again is noted as not shared.
+    db.exec('DELETE FROM share_rule')
+    return
+  }
+  if (db.prepare('SELECT rule FROM share_rule').get()?.['rule'] === policy.rule) return
   let given = 0
   let taken = 0
   inTransaction(db, () => {
     for (const { narHash, shared } of index.all()) {
-      const may = table.byNarHash(narHash).some((info) => policy.signedBy(info, shareKeys))
+      const may = table.byNarHash(narHash).some((info) => policy.allows(info))
       if (may === shared) continue
       index.setShared(narHash, may)
       if (may) given += 1
       else taken += 1
     }
-    db.exec('DELETE FROM share_keys')
-    db.prepare('INSERT INTO share_keys (keys) VALUES (?)').run(keys)
+    db.exec('DELETE FROM share_rule')
+    db.prepare('INSERT INTO share_rule (rule) VALUES (?)').run(policy.rule)
   })
   if (given + taken > 0) {
-    log.info({ given, taken }, `share.keys changed: ${given} NARs are shared from now on, ${taken} no more`)
+    log.info(
+      { given, taken },
+      `what is shared was decided anew: ${given} NARs are shared from now on, ${taken} no more`,
+    )
   }
 }

@@ -1,4 +1,5 @@
 /** resolve and transfer, and every source they ask. */
+import { shares } from '../config/config.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../log.ts'
 import { openAuditBudget } from '../operations/audit-budget.ts'
@@ -45,7 +46,7 @@ export function createEngine(
 ): Engine {
   const { storeDir } = config
   const { state, swarm } = parts
-  const { feedDb, index, knownLeaves, table, store, spool, blocks, policy, sharePolicy, shareKeys } = state
+  const { feedDb, index, knownLeaves, table, store, spool, blocks, policy, sharePolicy } = state
   const { follower } = parts.feeds
   /** For how long something took or may take: the wall clock may be set meanwhile. */
   const stopwatch = (): number => performance.now()
@@ -76,7 +77,7 @@ export function createEngine(
     store,
     blockSources,
     scores,
-    shareable: (info) => config.profile !== 'private' && sharePolicy.signedBy(info, shareKeys),
+    shareable: (info) => shares(config) && sharePolicy.allows(info),
     badRoot: (info, way) => {
       if (way.kind !== 'blocks') return
       follower.markBad(info.narHash, way.root, { told: way.told, storePath: info.storePath })

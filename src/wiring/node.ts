@@ -21,7 +21,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   const feeds = await openFeeds(config, state, { log, clock })
   const swarm = createSwarm(config, state, { log })
   const engine = createEngine(config, { state, feeds, swarm }, { log, clock })
-  const { index, table, store, spool, keeper, shareKeys, sharePolicy } = state
+  const { index, table, store, spool, keeper, sharePolicy } = state
   const { upstreams, openCache, blockSources, scores, resolver, transfers, auditor } = engine
   const { follower, published, feedPlace, feedDeps } = feeds
   let serving: Serving | undefined
@@ -48,10 +48,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   })
   const operations: Operations = createOperations(
     {
-      publisher: createPublisher(
-        { policy: sharePolicy, table, spool, index, store },
-        { shareKeys, storeDir },
-      ),
+      publisher: createPublisher({ policy: sharePolicy, table, spool, index, store }, { storeDir }),
       feeds: published,
       store,
       openCache,

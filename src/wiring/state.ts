@@ -1,9 +1,11 @@
 /** What lies in the state directory and in the Nix store: databases, spool, index, and who may have what of it. */
 import { join } from 'node:path'
+import { shares } from '../config/config.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../log.ts'
 import { trustedKeys } from '../nix/key.ts'
-import type { TrustedKeys } from '../nix/key.ts'
+import { createSharePolicy } from '../publish/share-policy.ts'
+import type { SharePolicy } from '../publish/share-policy.ts'
 import { reviewSharing } from '../publish/share-review.ts'
 import { forgetfulIndex } from '../spool/forgetful-index.ts'
 import { createIndexRelease, createSpoolKeeper } from '../spool/keeper.ts'
@@ -39,11 +41,9 @@ export interface NodeState {
   readonly spool: Spool
   readonly blocks: LocalBlocks
   readonly keeper: SpoolKeeper
-  readonly shareKeys: TrustedKeys
   /** Verifies by the trusted keys. */
   readonly policy: Policy
-  /** Verifies by the share keys. */
-  readonly sharePolicy: Policy
+  readonly sharePolicy: SharePolicy
   close(): void
 }
 
@@ -73,9 +73,9 @@ export async function openState(
     limits: spoolLimits(stateDir, config.spool),
     evicted: createIndexRelease(knownLeaves, store),
   })
-  const shareKeys = trustedKeys(config.share.keys)
-  const sharePolicy = createPolicy({ keys: shareKeys, threshold: 1, storeDir })
-  reviewSharing({ db, index, table, policy: sharePolicy, log }, shareKeys)
+  const { deny } = config.share
+  const sharePolicy = createSharePolicy({ keys: trustedKeys(config.share.keys), deny, storeDir })
+  reviewSharing({ db, index, table, policy: sharePolicy, log }, { shares: shares(config) })
   return {
     stateDb,
     spoolDir,
@@ -95,7 +95,6 @@ export async function openState(
       clock,
       log,
     }),
-    shareKeys,
     policy: createPolicy({
       keys: trustedKeys(config.trust.keys),
       threshold: config.trust.threshold,

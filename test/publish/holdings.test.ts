@@ -2,27 +2,23 @@ import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import type { TestContext } from 'node:test'
 import { describe, it } from 'node:test'
-import { trustedKeys } from '../../src/nix/key.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
 import { createHoldings } from '../../src/publish/holdings.ts'
 import { BlockUnavailableError } from '../../src/substitute/errors.ts'
-import { createPolicy } from '../../src/substitute/policy.ts'
-import { STORE_DIR } from '../nix/genuine.ts'
 import { sampleKey } from '../nix/sample.ts'
 import { collect, noise, options, pathIn, store } from '../spool/kit.ts'
-import { engine, flipped, narInfoOf, signer, testPolicy } from '../substitute/kit.ts'
+import { engine, flipped, narInfoOf, testPolicy } from '../substitute/kit.ts'
+import { sharePolicy } from './kit.ts'
 
 const nar = noise(50_000)
 
 /** A NAR in spool and table, shared or not, and what others may have of it under the given share key. */
-async function holding(t: TestContext, shared: boolean, shareKey = signer) {
+async function holding(t: TestContext, shared: boolean, policy = sharePolicy()) {
   const node = await engine(t, {})
   const plan = await store(node.spool, nar)
   const info = narInfoOf(plan)
   node.index.put(plan, { shared, inSpool: true })
   node.table.put(testPolicy.verify(info))
-  const keys = trustedKeys([shareKey.publicKey])
-  const policy = createPolicy({ keys, threshold: 1, storeDir: STORE_DIR })
   const { table, index, blocks } = node
   return { ...node, info, root: plan.root, holdings: createHoldings({ policy, table, index, blocks }) }
 }
@@ -45,8 +41,15 @@ describe('holdings', () => {
     assert.equal(holdings.narSizeOf(root), undefined)
   })
   it('tell no narinfo without a signature by a share key', async (t) => {
-    const { holdings, info } = await holding(t, true, sampleKey('other-1', 5))
+    const { holdings, info } = await holding(t, true, sharePolicy([], sampleKey('other-1', 5)))
     assert.equal(holdings.narInfo(hashPartOf(info.storePath)), undefined)
+  })
+  it('tell no narinfo of a denied path, though another path has its bytes', async (t) => {
+    const { holdings, table, info } = await holding(t, true, sharePolicy(['package-*']))
+    const other = testPolicy.verify(narInfoOf(info, 'other-1'))
+    table.put(other)
+    assert.equal(holdings.narInfo(hashPartOf(info.storePath)), undefined)
+    assert.equal(holdings.narInfo(hashPartOf(other.storePath))?.narHash, info.narHash)
   })
   it('break off rather than give a rotten leaf', async (t) => {
     const { holdings, info, dir } = await holding(t, true)

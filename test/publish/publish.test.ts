@@ -201,6 +201,12 @@ describe('publish leaves out', () => {
       assert.equal(node.table.byHashPart(hashPartOf(told.storePath)), undefined)
     })
   }
+  it('what the deny list names, though a share key signed it', async (t) => {
+    const node = await publishing(t, undefined, ['package-*'])
+    const [item] = await node.publish([fromCache(info, stream('cache', nar))])
+    assert.deepEqual([item?.outcome, item?.reason], ['skipped', 'share.deny has package-*'])
+    assert.equal(node.feed.size, 0)
+  })
   it('what does not fit into an entry, and goes on', async (t) => {
     const references = Array.from({ length: 1_000 }, (_, i) => pathNamed(`${'reference-'.repeat(4)}${i}`))
     const small = narOf(noise(1_000))

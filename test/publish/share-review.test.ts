@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import { describe, it } from 'node:test'
-import { trustedKeys } from '../../src/nix/key.ts'
-import type { SecretKey } from '../../src/nix/key.ts'
+import type { SharePolicy } from '../../src/publish/share-policy.ts'
 import { reviewSharing } from '../../src/publish/share-review.ts'
-import { createPolicy } from '../../src/substitute/policy.ts'
-import { STORE_DIR } from '../nix/genuine.ts'
 import { sampleKey } from '../nix/sample.ts'
 import { noise, store } from '../spool/kit.ts'
 import { engine, narInfoOf, signer, testPolicy } from '../substitute/kit.ts'
+import { sharePolicy } from './kit.ts'
 
 const stranger = sampleKey('other-1', 5)
 
@@ -21,27 +19,48 @@ async function reviewing(t: TestContext) {
   const { db, index, table, log } = node
   return {
     log,
-    review(...keys: SecretKey[]) {
-      const shareKeys = trustedKeys(keys.map((key) => key.publicKey))
-      const policy = createPolicy({ keys: shareKeys, threshold: 1, storeDir: STORE_DIR })
-      reviewSharing({ db, index, table, policy, log }, shareKeys)
+    review(policy: SharePolicy, shares = true) {
+      reviewSharing({ db, index, table, policy, log }, { shares })
       return [signed, unknown].map(({ narHash }) => index.nar(narHash)?.shared)
     },
+    alsoAs: (name: string) => table.put(testPolicy.verify(narInfoOf(signed, name))),
     unshare: () => index.setShared(signed.narHash, false),
   }
 }
 
-describe('share.keys that changed', () => {
-  it('take back what none of them signed, and give again what one did', async (t) => {
+const BY_STRANGER = sharePolicy([], stranger)
+const BY_BOTH = sharePolicy([], stranger, signer)
+const DENIED = sharePolicy(['package-*'], stranger, signer)
+
+describe('a share policy that changed', () => {
+  it('takes back what no share key signed, and gives again what one did', async (t) => {
     const one = await reviewing(t)
-    assert.deepEqual(one.review(stranger), [false, false])
+    assert.deepEqual(one.review(BY_STRANGER), [false, false])
     assert.match(one.log.lines.at(-1)?.message ?? '', /0 NARs are shared from now on, 2 no more/)
-    assert.deepEqual(one.review(stranger, signer), [true, false])
+    assert.deepEqual(one.review(BY_BOTH), [true, false])
   })
-  it('are looked at once: the same ones change nothing at the next start', async (t) => {
+  it('takes back what share.deny names', async (t) => {
     const one = await reviewing(t)
-    assert.deepEqual(one.review(signer), [true, false])
+    assert.deepEqual(one.review(BY_BOTH), [true, false])
+    assert.deepEqual(one.review(DENIED), [false, false])
+    assert.deepEqual(one.review(BY_BOTH), [true, false])
+  })
+  it('leaves a NAR of a denied path when another path has the same bytes', async (t) => {
+    const one = await reviewing(t)
+    one.alsoAs('other-1')
+    assert.deepEqual(one.review(DENIED), [true, false])
+  })
+  it('is looked at once: the same one changes nothing at the next start', async (t) => {
+    const one = await reviewing(t)
+    assert.deepEqual(one.review(BY_BOTH), [true, false])
     one.unshare()
-    assert.deepEqual(one.review(signer), [false, false])
+    assert.deepEqual(one.review(BY_BOTH), [false, false])
+  })
+  it('looks again at what came while nothing was shared', async (t) => {
+    const one = await reviewing(t)
+    one.review(BY_BOTH)
+    one.unshare()
+    assert.deepEqual(one.review(BY_BOTH, false), [false, false])
+    assert.deepEqual(one.review(BY_BOTH), [true, false])
   })
 })
