@@ -63,7 +63,7 @@ const transfers = createTransfers({
   resolver,
   spool,
   index,
-  blockSources,
+  blockSources: () => blockSources,
   clock,
   log,
   blocks: createLocalBlocks({ index, spool, log }),

@@ -18,7 +18,8 @@ import {
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
-import type { BlockSource, CallOptions, NarRef } from '../source.ts'
+import type { CallOptions, NarRef } from '../source.ts'
+import type { BlockSources } from './block-sources.ts'
 import { fetchChildren } from './fetch-children.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import type { Resolver } from './resolve.ts'
@@ -36,7 +37,7 @@ export interface Hints {
 
 export function createHints(deps: {
   resolver: Pick<Resolver, 'offer' | 'askAll'>
-  blockSources: readonly BlockSource[]
+  blockSources: BlockSources
   scores: Scores
   clock: () => number
   log: Log
@@ -47,7 +48,7 @@ export function createHints(deps: {
   /** The whole NAR, given up soon after the signal. */
   fetch(info: VerifiedNarInfo, options: CallOptions): Promise<void>
 }): Hints {
-  const { resolver, blockSources, log } = deps
+  const { resolver, scores, log } = deps
   const roots = new LRUCache<string, readonly DagLink[]>({ max: HINT_ROOTS_COUNT })
   /** Bytes of those that nobody has come for yet. */
   const open = new Map<NarHash, number>()
@@ -58,9 +59,11 @@ export function createHints(deps: {
   /** Whatever comes of it, the request for the NAR does the same again. */
   async function prepare(info: VerifiedNarInfo, options: CallOptions): Promise<void> {
     const { narSize } = info
+    const blockSources = deps.blockSources(info)
     const [told] = resolver.offer(info).roots
     const isTrusted =
-      told !== undefined && !isDoubtful({ kind: 'blocks', root: told.root, told: told.from }, deps)
+      told !== undefined &&
+      !isDoubtful({ kind: 'blocks', root: told.root, told: told.from }, { scores, blockSources })
     if (!isTrusted && resolver.offer(info).streams.length === 0) await resolver.askAll(info, options)
     if (narSize <= HINT_NAR_MAX_BYTES) {
       await deps.fetch(info, options)

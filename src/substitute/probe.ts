@@ -17,17 +17,12 @@ import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
 
 export interface Prober {
-  /** Asks all that are due for the first block of this DAG, each once at a time. */
-  probe(nar: { root: CID; narSize: number }): void
+  /** Asks all of them that are due for the first block of this DAG, each once at a time. */
+  probe(nar: { root: CID; narSize: number }, blockSources: readonly BlockSource[]): void
 }
 
-export function createProber(deps: {
-  blockSources: readonly BlockSource[]
-  scores: Scores
-  clock: () => number
-  log: Log
-}): Prober {
-  const { blockSources, scores, clock } = deps
+export function createProber(deps: { scores: Scores; clock: () => number; log: Log }): Prober {
+  const { scores, clock } = deps
   const underWay = new Set<BlockSource>()
   /** What a probe finds is no news: the NARs told it when it happened. */
   const quietly: Log['debug'] = (fields, message) => deps.log.debug(fields, message)
@@ -53,7 +48,7 @@ export function createProber(deps: {
   }
 
   return {
-    probe(nar) {
+    probe(nar, blockSources) {
       const isAnyDue = scores.usable(ALL_BLOCKS) && !scores.trusted(ALL_BLOCKS)
       const due = blockSources.filter(({ id }) => scores.usable(id) && (isAnyDue || !scores.trusted(id)))
       for (const source of due) {

@@ -10,7 +10,8 @@ import { AUDIT_STALL_MS, AUDIT_WINDOW_COUNT } from '../limits.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { SourceFaultError, SourceLieError } from '../source.ts'
-import type { BlockSource, CallOptions, SourceId, StreamSource } from '../source.ts'
+import type { CallOptions, SourceId, StreamSource } from '../source.ts'
+import type { BlockSources } from './block-sources.ts'
 import { leafLinks } from './dag-walk.ts'
 import { BlockUnavailableError, NarHashMismatchError, WayStalledError } from './errors.ts'
 import { fetchChildren } from './fetch-children.ts'
@@ -58,12 +59,12 @@ type WatchedOptions = CallOptions & { onBytes: (count: number) => void }
 export function createRootJudge(deps: {
   resolver: Resolver
   transfers: Pick<Transfers, 'here'>
-  blockSources: readonly BlockSource[]
+  blockSources: BlockSources
   scores: Scores
   clock: () => number
   log: Log
 }): RootJudge {
-  const { resolver, transfers, blockSources, scores, log } = deps
+  const { resolver, transfers, scores, log } = deps
 
   /** Read again although the index knows its root: rows say maybe, bytes decide. */
   async function fromDisk(info: VerifiedNarInfo, options: CallOptions): Promise<NarPlan | undefined> {
@@ -83,6 +84,7 @@ export function createRootJudge(deps: {
     own: Way,
     options: CallOptions,
   ): AsyncGenerator<Way, void, undefined> {
+    const blockSources = deps.blockSources(info)
     if (blockSources.length > 0) yield own
     for await (const way of findWays(info, { resolver, scores, blockSources }, options)) {
       if (wayId(way) !== wayId(own)) yield way
@@ -91,11 +93,12 @@ export function createRootJudge(deps: {
 
   async function readLeaves(
     root: CID,
-    narSize: number,
+    info: VerifiedNarInfo,
     planner: Planner,
     options: WatchedOptions,
   ): Promise<void> {
-    const roster = createRoster(blockSources, deps)
+    const { narSize } = info
+    const roster = createRoster(deps.blockSources(info), deps)
     const { onBytes } = options
     const links = leafLinks(
       { root, narSize, from: 0 },
@@ -113,7 +116,7 @@ export function createRootJudge(deps: {
   async function follow(way: Way, info: VerifiedNarInfo, options: WatchedOptions): Promise<NarPlan> {
     const { narHash, narSize } = info
     const planner = createPlanner()
-    if (way.kind === 'blocks') await readLeaves(way.root, narSize, planner, options)
+    if (way.kind === 'blocks') await readLeaves(way.root, info, planner, options)
     else await readStream(way.source, { narHash, narSize }, planner, options)
     const plan = planner.finish()
     if (plan.narHash === narHash) return plan

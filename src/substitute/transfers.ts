@@ -15,7 +15,7 @@ import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { hashPartOf } from '../nix/store-path.ts'
-import type { BlockSource, ByteRange, CallOptions, ReadOptions } from '../source.ts'
+import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
 import { createFading } from '../spool/fading.ts'
 import type { LeafIndex } from '../spool/leaf-index.ts'
 import type { LocalBlocks } from '../spool/local-blocks.ts'
@@ -25,6 +25,7 @@ import { abortable } from '../upstream/abortable.ts'
 import { BlockUnavailableError, NarHashMismatchError, NoSourceError } from './errors.ts'
 import { createFirstBytes } from './first-bytes.ts'
 import { createHints } from './hints.ts'
+import type { BlockSources } from './block-sources.ts'
 import { createLateIndex } from './late-index.ts'
 import { createLeafShares } from './leaf-shares.ts'
 import { readLocalNar, readSealedNar } from './local-nar.ts'
@@ -70,7 +71,7 @@ export function createTransfers(deps: {
   index: LeafIndex
   blocks: LocalBlocks
   store: LocalStore | undefined
-  blockSources: readonly BlockSource[]
+  blockSources: BlockSources
   scores: Scores
   /** Whether others may have this NAR once it is here. */
   shareable(info: VerifiedNarInfo): boolean
@@ -78,7 +79,7 @@ export function createTransfers(deps: {
   clock: () => number
   log: Log
 }): Transfers {
-  const { resolver, spool, index, blocks, store, blockSources, scores, clock, log } = deps
+  const { resolver, spool, index, blocks, store, scores, clock, log } = deps
   const running = new Map<NarHash, RunningTransfer>()
   const buffers = createLeafBuffers(LEAF_BUFFERS_COUNT)
   const shares = createLeafShares({ total: LEAVES_MAX_COUNT, each: LEAF_WINDOW_COUNT })
@@ -122,8 +123,9 @@ export function createTransfers(deps: {
   function start(info: VerifiedNarInfo): RunningTransfer {
     const known = running.get(info.narHash)
     if (known !== undefined) return known
+    const blockSources = deps.blockSources(info)
     const [told] = resolver.offer(info).roots
-    if (told !== undefined) prober.probe({ root: told.root, narSize: info.narSize })
+    if (told !== undefined) prober.probe({ root: told.root, narSize: info.narSize }, blockSources)
     const transfer = startTransfer(info, {
       createFile: () => spool.create(info),
       ways: (options) => findWays(info, { resolver, scores, blockSources }, options),

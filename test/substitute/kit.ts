@@ -240,7 +240,7 @@ export async function engine(
     index,
     blocks,
     store,
-    blockSources,
+    blockSources: () => blockSources,
     scores,
     clock,
     log,

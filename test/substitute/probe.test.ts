@@ -21,7 +21,9 @@ function probing(...peers: Peer[]) {
   const log = recordingLog()
   for (const { id } of peers) scores.faulted(id)
   now += SCORE_BACK_OFF_MS
-  return { prober: createProber({ blockSources: peers, scores, clock, log }), scores, log }
+  const prober = createProber({ scores, clock, log })
+  const probe = (nar: Parameters<typeof prober.probe>[0]): void => prober.probe(nar, peers)
+  return { probe, scores, log }
 }
 
 describe('probe', () => {
@@ -31,38 +33,38 @@ describe('probe', () => {
   ] as const) {
     it(`makes a peer trusted that gives ${title}`, async () => {
       const one = peer('one', blocksOf(bytes))
-      const { prober, scores } = probing(one)
+      const { probe, scores } = probing(one)
       const { root, narSize } = planOf(bytes)
-      prober.probe({ root, narSize })
-      prober.probe({ root, narSize })
+      probe({ root, narSize })
+      probe({ root, narSize })
       await until(() => scores.trusted('one'))
       assert.equal(one.asked.length, 1)
-      prober.probe({ root, narSize })
+      probe({ root, narSize })
       assert.equal(one.asked.length, 1, 'a trusted one is asked')
     })
   }
   it('makes a peer trusted that says that it does not have the block', async () => {
-    const { prober, scores } = probing(peer('empty', new Map()))
-    prober.probe(plan)
+    const { probe, scores } = probing(peer('empty', new Map()))
+    probe(plan)
     await until(() => scores.trusted('empty'))
   })
   it('leaves out who is still in its back-off', () => {
     const one = peer('one', blocks)
-    const { prober, scores } = probing(one)
+    const { probe, scores } = probing(one)
     scores.faulted('one')
-    prober.probe(plan)
+    probe(plan)
     assert.equal(one.asked.length, 0)
   })
   it('takes a wrong block for a lie', async () => {
-    const { prober, scores } = probing(peer('liar', blocks, flipped))
-    prober.probe(plan)
+    const { probe, scores } = probing(peer('liar', blocks, flipped))
+    probe(plan)
     await until(() => scores.all().get('liar')?.lies === 1)
   })
   it('gives up a silent one, for longer than before, and tells nobody', async (t: TestContext) => {
     t.mock.timers.enable({ apis: ['setTimeout'] })
     const one = peer('silent', blocks, (_, { signal }) => silence(signal))
-    const { prober, scores, log } = probing(one)
-    prober.probe(plan)
+    const { probe, scores, log } = probing(one)
+    probe(plan)
     for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
     t.mock.timers.tick(PROBE_DEADLINE_MS)
     for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
