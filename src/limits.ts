@@ -224,6 +224,13 @@ export const BITSWAP_SENDING_COUNT = 48
 export const BITSWAP_PEER_STREAMS_COUNT = 64
 /** Answered and cancelled wants that are remembered per peer: their blocks may still arrive and are no lie. */
 export const BITSWAP_PAST_WANTS_COUNT = 1_024
+/** Wants a second that a peer may send, and after a rest: 5 GB/s in leaves, or the small NARs of a few closures at once. */
+export const BITSWAP_PEER_WANTS_PER_S = 5_000
+export const BITSWAP_PEER_WANTS_BURST_COUNT = 20_000
+/** A peer that sends wants faster is not answered for so long at most, as long as it goes on. */
+export const BITSWAP_PEER_REST_MS = 10_000
+/** After a rest so much time's worth of `share.upload` goes out at once: finer than this timers are not. */
+export const UPLOAD_BURST_MS = 250
 export const SWARM_START_DEADLINE_MS = 20_000
 export const SWARM_STOP_DEADLINE_MS = 5_000
 /** A worker that crashes again at once is started again after 250 ms, 500 ms, ... up to this. */
@@ -401,6 +408,20 @@ export const HTTP_MAX_TARGET_BYTES = 2 * KIB
 export const HTTP_STALL_TIMEOUT_MS = 300_000
 /** Requests that wait behind one under way on their socket. curl, so Nix, sends none. */
 export const HTTP_MAX_PIPELINED_COUNT = 1_024
+/** Addresses that the peer listener keeps count of, least recently seen out first; some 500 bytes each. */
+export const PEER_ADDRESSES_MAX_COUNT = 4_096
+/** Of one address: 10 Gbit/s of leaves in zstd, or all narinfos of a few closures at once. */
+export const PEER_REQUESTS_PER_S = 5_000
+export const PEER_REQUESTS_BURST_COUNT = 20_000
+/** Under way from one address: several Nixes of 25 connections and the windows of several neighbours behind one NAT. */
+export const PEER_REQUESTS_COUNT = 256
+/** Of those, NARs, blocks and files of feeds that go out; any more wait. One has up to 4 MiB in memory, most have less than 1. */
+export const PEER_BODIES_COUNT = 64
+/** The same over all addresses: with readers that take nothing 384 MiB at worst (P6). */
+export const PEER_ALL_BODIES_COUNT = 96
+/** A request that is not its turn by then is refused; gateways are given up after GATEWAY_BLOCK_DEADLINE_MS. */
+export const PEER_WAIT_MS = 5_000
+
 /** After SIGTERM responses under way get this long. */
 export const SHUTDOWN_GRACE_MS = 10_000
 

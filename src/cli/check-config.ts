@@ -75,6 +75,7 @@ function settingsOf(config: Config): [string, Value][] {
     ['trust.threshold', config.trust.threshold],
     ['share.keys', config.share.keys.map(formatPublicKey)],
     ['share.deny', config.share.deny.map(({ text }) => text)],
+    ['share.upload', config.share.upload ?? 'as fast as it goes'],
     ['peers.urls', config.peers.urls.map(String)],
     ['peers.addrs', config.peers.addrs],
     ['feed', config.feeds.map((feed) => `${feed.name} from ${feed.sources.map(String).join(', ')}`)],

@@ -32,6 +32,8 @@ export interface Config {
     readonly keys: readonly PublicKey[]
     /** Wins over `keys`. */
     readonly deny: readonly PathPattern[]
+    /** Bytes a second over all doors; undefined: as fast as it goes. */
+    readonly upload: number | undefined
   }
   readonly peers: { readonly urls: readonly URL[]; readonly addrs: readonly string[] }
   readonly feeds: readonly FollowedFeedConfig[]
@@ -45,7 +47,7 @@ export interface Config {
   readonly warnings: readonly string[]
 }
 
-/** Whether others get anything from this machine. */
-export function shares(config: Pick<Config, 'profile'>): boolean {
-  return config.profile !== 'private'
+/** Whether others get anything from this machine. With `upload` 0 it takes and does not give. */
+export function shares({ profile, share }: Pick<Config, 'profile' | 'share'>): boolean {
+  return profile !== 'private' && share.upload !== 0
 }

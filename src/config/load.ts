@@ -4,6 +4,7 @@ import { parse as parseToml, TomlError } from 'smol-toml'
 import type { z } from 'zod'
 import { parsePublicKey, trustedKeys } from '../nix/key.ts'
 import { isOurs, parseHostPort } from './address.ts'
+import { shares } from './config.ts'
 import type { Config, Origin } from './config.ts'
 import { ConfigError } from './errors.ts'
 import { keysOf, upstreamsOf } from './from-nix-conf.ts'
@@ -33,6 +34,7 @@ const ENVIRONMENT: Readonly<Record<string, { path: string; list?: true }>> = {
   NARSWARM_UPSTREAMS: { path: 'upstreams', list: true },
   NARSWARM_CACHE_LISTEN: { path: 'cache.listen' },
   NARSWARM_PEER_LISTEN: { path: 'peer.listen' },
+  NARSWARM_SHARE_UPLOAD: { path: 'share.upload' },
   NARSWARM_SPOOL_MAX_SIZE: { path: 'spool.max_size' },
   NARSWARM_SPOOL_MIN_FREE: { path: 'spool.min_free' },
   NARSWARM_AUDIT_MAX_BYTES_PER_DAY: { path: 'audit.max_bytes_per_day' },
@@ -181,7 +183,13 @@ function complete(
 ): Config {
   const warnings: string[] = []
   const profile = file.profile ?? 'private'
-  const sharing = profile !== 'private'
+  const share = {
+    keys: file.share?.keys ?? [parsePublicKey(NIXOS_KEY)],
+    deny: file.share?.deny ?? [],
+    upload: file.share?.upload,
+  }
+  const sharing = shares({ profile, share })
+  const nothing = profile === 'private' ? 'profile private shares nothing' : 'share.upload = 0 shares nothing'
   const listen = file.cache?.listen ?? parseHostPort('127.0.0.1:6277')
   const nixConf = readNixConf(read, env)
 
@@ -193,11 +201,11 @@ function complete(
   const trusted = file.trust?.keys ?? keysOf(trustedPublicKeys ?? [NIXOS_KEY], warn)
   const peer = file.peer?.listen ?? (sharing ? parseHostPort('0.0.0.0:6278') : undefined)
   if (peer !== undefined && !sharing) {
-    warnings.push('peer.listen is set, but profile private shares nothing: there will be no peer listener')
+    warnings.push(`peer.listen is set, but ${nothing}: there will be no peer listener`)
   }
   const swarmListen = file.swarm?.listen ?? (sharing ? ['/ip4/0.0.0.0/tcp/6279'] : [])
   if (swarmListen.length > 0 && !sharing) {
-    warnings.push('swarm.listen is set, but profile private shares nothing: nobody will be answered there')
+    warnings.push(`swarm.listen is set, but ${nothing}: nobody will be answered there`)
   }
   if (profile === 'pool' && file.share?.keys === undefined) {
     warnings.push('profile pool without share.keys shares only what cache.nixos.org-1 signed')
@@ -216,7 +224,7 @@ function complete(
     peer: sharing && peer !== undefined ? { listen: peer } : undefined,
     swarm: { listen: sharing ? swarmListen : [] },
     trust: { keys: trusted, threshold: file.trust?.threshold ?? 1 },
-    share: { keys: file.share?.keys ?? [parsePublicKey(NIXOS_KEY)], deny: file.share?.deny ?? [] },
+    share,
     peers: { urls: file.peers?.urls ?? [], addrs: file.peers?.addrs ?? [] },
     feeds: (file.feed ?? []).map(({ name, root_key: rootKey, sources }) => ({ name, rootKey, sources })),
     spool: { maxBytes: file.spool?.max_size, minFreeBytes: file.spool?.min_free },

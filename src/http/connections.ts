@@ -19,7 +19,12 @@ interface Connection {
   readonly requests: { incoming: IncomingMessage; outgoing: ServerResponse }[]
 }
 
-export function trackConnections(server: Server, handler: RequestListener): Connections {
+/** @param accepts closes the sockets of other addresses before a byte of theirs is read */
+export function trackConnections(
+  server: Server,
+  handler: RequestListener,
+  accepts: (address: string) => boolean,
+): Connections {
   /** Every open socket. */
   const open = new Map<Socket, Connection>()
   /** Those without a request, in the order in which they became idle. */
@@ -49,7 +54,9 @@ export function trackConnections(server: Server, handler: RequestListener): Conn
   }
 
   server.on('connection', (socket) => {
-    if (draining) {
+    // Without an address: a unix socket, or one that has gone again.
+    const { remoteAddress } = socket
+    if (draining || (remoteAddress !== undefined && !accepts(remoteAddress))) {
       socket.destroy()
       return
     }

@@ -12,6 +12,7 @@ import type { Holdings } from '../publish/holdings.ts'
 import type { ByteRange, ReadOptions } from '../source.ts'
 import type { LocalBlocks } from '../spool/local-blocks.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
+import type { Upload } from '../swarm/upload.ts'
 import { notFound } from './answer.ts'
 import type { Answer } from './answer.ts'
 import { addCacheRoutes } from './cache-routes.ts'
@@ -19,6 +20,8 @@ import type { CacheConfig } from './cache-routes.ts'
 import { cacheFailure, peerFailure } from './errors.ts'
 import { answerNow, failureHandler } from './failures.ts'
 import { addGatewayRoutes } from './gateway.ts'
+import type { PeerBudgets } from './peer-budgets.ts'
+import { peerGate } from './peer-gate.ts'
 import { requestGuard } from './request-guard.ts'
 import { requestSignal, respond } from './respond.ts'
 import type { HttpEnv } from './respond.ts'
@@ -28,6 +31,8 @@ export interface PeerAppDeps {
   readonly holdings: Holdings
   readonly blocks: LocalBlocks
   readonly feeds: FeedFiles
+  readonly budgets: PeerBudgets
+  readonly upload: Upload
   /** The narinfo as it is sent. */
   formatAnswer(info: VerifiedNarInfo): string
   readonly log: Log
@@ -39,6 +44,7 @@ export function createPeerApp(deps: PeerAppDeps, config: CacheConfig): Hono<Http
   const { holdings, blocks, feeds, log } = deps
   const app = new Hono<HttpEnv>()
 
+  app.use(peerGate(deps))
   // Peers come by address, so any Host will do; a browser is as unwelcome as on the cache listener.
   app.use(requestGuard({ hosts: 'any' }))
   app.onError(

@@ -17,6 +17,10 @@ import { cacheFailure, ClientGoneError, failureKind } from './errors.ts'
 
 export interface HttpEnv {
   Bindings: HttpBindings
+  Variables: {
+    /** Asked before bytes of a body leave; undefined is yes. Set where what goes out is limited. */
+    pace?: (bytes: number) => Promise<void> | undefined
+  }
 }
 
 /** Node's own request and response; neither in `app.request()`, whatever hono's types say. */
@@ -28,6 +32,7 @@ export function nodeSide(c: Context<HttpEnv>): Partial<HttpBindings> {
 /** For the one line that tells why a body was cut. */
 interface Telling {
   signal: AbortSignal
+  pace: HttpEnv['Variables']['pace']
   log: Log
   path: string
 }
@@ -60,12 +65,14 @@ export async function respond(
   if (length !== undefined && status !== 304) headers['Content-Length'] = String(length)
   const { outgoing } = nodeSide(c)
 
+  const pace = c.get('pace')
   const bare = c.req.method === 'HEAD' || status === 304
   if (bare || !isStreamed(body)) {
     const sent = bare || isStreamed(body) ? null : body
     if (outgoing === undefined) return new Response(sent, { status, headers })
     // After the socket took them, or is gone: until then the kernel may still read them from where they are.
     if (answer.sent !== undefined) outgoing.once('close', answer.sent)
+    if (sent !== null && length !== undefined) await pace?.(length)
     outgoing.writeHead(status, headers)
     // All ASCII, as a narinfo is: then head and text are one string, and its bytes need no looking at.
     if (typeof sent === 'string' && sent.length === length) outgoing.end(sent, 'latin1')
@@ -75,7 +82,7 @@ export async function respond(
 
   const reading = new AbortController()
   const signal = AbortSignal.any([options.signal, reading.signal])
-  const told = { ...options, path: c.req.path }
+  const told = { ...options, pace, path: c.req.path }
   if (outgoing === undefined) {
     const chunks = await openBody(body, { signal })
     return new Response(streamOf(chunks, reading, told), { status, headers })
@@ -110,6 +117,7 @@ async function pump(chunks: ChunkReader, outgoing: ServerResponse, told: Telling
       next = chunks.next()
       // Looked at in the next turn, if there is one.
       next.catch(() => {})
+      await told.pace?.(value.byteLength)
       await written(outgoing, value)
       if (outgoing.destroyed) throw new ClientGoneError('the client closed the connection')
       sent += value.byteLength
@@ -151,6 +159,7 @@ function streamOf(chunks: ChunkReader, reading: AbortController, told: Telling):
             controller.close()
             return
           }
+          await told.pace?.(value.byteLength)
           sent += value.byteLength
           controller.enqueue(value)
         } catch (error) {

@@ -1,7 +1,7 @@
 /** A listener with hard limits [security 5]. HTTP/1.1 alone: that is all Nix speaks without TLS. */
 import { lstat, unlink } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import type { Server } from 'node:http'
+import type { RequestListener, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { getRequestListener, RequestError } from '@hono/node-server'
 import type { Hono } from 'hono'
@@ -41,6 +41,8 @@ export class ListenError extends Error {
 const NO_HOST = 'no-host.invalid'
 
 /**
+ * Connections from addresses that `accepts` does not take are closed without a word.
+ *
  * A unix socket is made with mode 0600, and replaces one that a crash left behind: the state directory's lock says that
  * nobody listens there.
  *
@@ -49,7 +51,7 @@ const NO_HOST = 'no-host.invalid'
 export async function listen(
   app: Hono<HttpEnv>,
   address: ListenAddress,
-  deps: { log: Log },
+  deps: { log: Log; accepts?: (address: string) => boolean },
 ): Promise<Listener> {
   const server = createServer({
     headersTimeout: HTTP_HEADERS_TIMEOUT_MS,
@@ -70,12 +72,13 @@ export async function listen(
     overrideGlobalObjects: false,
     errorHandler: (error) => lastResort(error, deps.log),
   })
-  const connections = trackConnections(server, (incoming, outgoing) => {
+  const handler: RequestListener = (incoming, outgoing) => {
     handle(incoming, outgoing).catch((error: unknown) => {
       deps.log.error({ err: error }, 'a response could not be sent')
       outgoing.destroy()
     })
-  })
+  }
+  const connections = trackConnections(server, handler, deps.accepts ?? (() => true))
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     refuseClient(error, socket as Socket, connections)
   })

@@ -16,13 +16,16 @@ import {
   SWARM_MAX_CONNECTIONS,
 } from '../limits.ts'
 import type { Log } from '../log.ts'
+import { lanGate } from './address-gate.ts'
 import { attachToBitswap } from './bitswap-wire.ts'
 import type { SharedBlocks } from './blockstore.ts'
 import { createHeliaBlockstore } from './blockstore.ts'
 import { loadIdentity } from './identity.ts'
 import { createLedger } from './ledger.ts'
+import type { Upload } from './upload.ts'
 import type { Wants } from './wants.ts'
 import { createWants } from './wants.ts'
+import type { WorkerConfig } from './worker-protocol.ts'
 
 export interface HeliaNode {
   readonly peerId: string
@@ -37,10 +40,10 @@ export interface HeliaNode {
  * (the defaults of `createHelia` listen everywhere and call services that may be gone [ipfs-stack 1.1]).
  */
 export async function startHelia(
-  config: { readonly keyFile: string; readonly listen: readonly string[] },
-  deps: { readonly blocks: SharedBlocks; readonly log: Log },
+  config: Pick<WorkerConfig, 'keyFile' | 'listen' | 'lan'>,
+  deps: { readonly blocks: SharedBlocks; readonly upload: Upload; readonly log: Log },
 ): Promise<HeliaNode> {
-  const { blocks, log } = deps
+  const { blocks, upload, log } = deps
   const privateKey = await loadIdentity(config.keyFile)
   const helia = withBitswap(
     withLibp2pLight(createHeliaLight({ blockstore: createHeliaBlockstore(blocks) }), {
@@ -48,6 +51,7 @@ export async function startHelia(
       // Identify tells it to every peer; which versions of what we are made of is nobody's business.
       nodeInfo: { userAgent: 'narswarm' },
       addresses: { listen: [...config.listen] },
+      ...(config.lan === undefined ? {} : { connectionGater: lanGate(config.lan.alsoDials) }),
       transports: [tcp()],
       // The dialler's order decides, and TLS is a third faster than noise; Kubo speaks both.
       connectionEncrypters: [tls(), noise()],
@@ -72,7 +76,7 @@ export async function startHelia(
   await helia.start()
   const { libp2p } = helia
   const wants = createWants(libp2p)
-  const ledger = createLedger({ libp2p, blocks, log })
+  const ledger = createLedger({ libp2p, blocks, upload, clock: () => performance.now(), log })
   attachToBitswap(helia, {
     onWantlist: (peer, wantlist) => {
       ledger.receive(peer, wantlist)

@@ -1,7 +1,15 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Libp2p, PeerId } from '@libp2p/interface'
 import type { CID } from 'multiformats/cid'
 import { decodeCid } from '../dag/cid.ts'
-import { BITSWAP_MESSAGE_DEADLINE_MS, BITSWAP_PEER_WANTS_COUNT, BITSWAP_SENDING_COUNT } from '../limits.ts'
+import {
+  BITSWAP_MESSAGE_DEADLINE_MS,
+  BITSWAP_PEER_REST_MS,
+  BITSWAP_PEER_WANTS_BURST_COUNT,
+  BITSWAP_PEER_WANTS_COUNT,
+  BITSWAP_PEER_WANTS_PER_S,
+  BITSWAP_SENDING_COUNT,
+} from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { Presence } from './bitswap-message.ts'
 import { encodeBlockHead, encodePresences } from './bitswap-message.ts'
@@ -9,6 +17,9 @@ import type { Wantlist } from './bitswap-wire.ts'
 import type { SharedBlocks } from './blockstore.ts'
 import type { PeerStream } from './peer-stream.ts'
 import { createPeerStream } from './peer-stream.ts'
+import { createRate } from './rate.ts'
+import type { Rate } from './rate.ts'
+import type { Upload } from './upload.ts'
 
 /** The answering half of bitswap. One block of a peer's wants is in memory at a time, and BITSWAP_SENDING_COUNT over all peers. */
 export interface Ledger {
@@ -32,10 +43,20 @@ interface PeerState {
   readonly wants: Map<string, PeerWant>
   /** Owned by `pump`: one writer a peer. */
   pumping: boolean
+  readonly rate: Rate
+  /** Clock time before which nothing is answered. */
+  restsUntil: number
 }
 
-export function createLedger(deps: { libp2p: Libp2p; blocks: SharedBlocks; log: Log }): Ledger {
-  const { libp2p, blocks, log } = deps
+export function createLedger(deps: {
+  libp2p: Libp2p
+  blocks: SharedBlocks
+  upload: Upload
+  /** Milliseconds, monotonic. */
+  clock: () => number
+  log: Log
+}): Ledger {
+  const { libp2p, blocks, upload, clock, log } = deps
   const peers = new Map<string, PeerState>()
   const slots = createSlots(BITSWAP_SENDING_COUNT)
 
@@ -51,18 +72,20 @@ export function createLedger(deps: { libp2p: Libp2p; blocks: SharedBlocks; log: 
     return undefined
   }
 
-  const pump = async (state: PeerState): Promise<void> => {
+  const pump = async (name: string, state: PeerState): Promise<void> => {
     while (state.wants.size > 0) {
+      const rest = state.restsUntil - clock()
+      if (rest > 0) await sleep(rest, undefined, { ref: false })
       const presences: Presence[] = []
       const want = takeNext(state, presences)
       if (presences.length > 0) await state.stream.send([encodePresences(presences)])
       if (want === undefined) continue
       await slots.take()
       try {
-        const block = await blocks.read(want.cid, {
-          signal: AbortSignal.timeout(BITSWAP_MESSAGE_DEADLINE_MS),
-        })
+        const signal = AbortSignal.timeout(BITSWAP_MESSAGE_DEADLINE_MS)
+        const block = await blocks.read(want.cid, { signal })
         if (block !== undefined) {
+          await upload.take(block.byteLength, name, { signal })
           await state.stream.send([encodeBlockHead(want.cid, block.byteLength), block])
         } else if (want.sendDontHave) {
           await state.stream.send([encodePresences([{ cid: want.cidBytes, have: false }])])
@@ -78,9 +101,21 @@ export function createLedger(deps: { libp2p: Libp2p; blocks: SharedBlocks; log: 
       const name = peer.toString()
       let state = peers.get(name)
       if (state === undefined) {
-        state = { stream: createPeerStream(libp2p, () => peer), wants: new Map(), pumping: false }
+        state = {
+          stream: createPeerStream(libp2p, () => peer),
+          wants: new Map(),
+          pumping: false,
+          rate: createRate(
+            { perSecond: BITSWAP_PEER_WANTS_PER_S, burst: BITSWAP_PEER_WANTS_BURST_COUNT },
+            clock,
+          ),
+          restsUntil: -Infinity,
+        }
         peers.set(name, state)
       }
+      // What it asks faster than that waits, and beyond BITSWAP_PEER_WANTS_COUNT is not taken.
+      const ms = state.rate.take(wantlist.entries.length, BITSWAP_PEER_REST_MS) ?? BITSWAP_PEER_REST_MS
+      state.restsUntil = clock() + ms
       if (wantlist.full === true) state.wants.clear()
       for (const { cid: cidBytes, cancel, wantType, sendDontHave } of wantlist.entries) {
         const key = Buffer.from(cidBytes).toString('latin1')
@@ -99,7 +134,7 @@ export function createLedger(deps: { libp2p: Libp2p; blocks: SharedBlocks; log: 
       if (state.pumping) return
       state.pumping = true
       const pumped = state
-      pump(pumped)
+      pump(name, pumped)
         .catch((error: unknown) => {
           // It will ask again when it still wants them; keeping them would only repeat the failure.
           pumped.wants.clear()

@@ -3,15 +3,21 @@
  * as transferred ArrayBuffers, never as copies; after the transfer the sender must not touch them.
  */
 
+import type { SharedLine } from './upload.ts'
+
 /** Why a block did not come, in the words of `source.ts`: SourceMissError, SourceFaultError, SourceLieError. */
 export type FailureKind = 'miss' | 'fault' | 'lie'
 
-/** `workerData` of the worker. Paths only: it opens its own read-only handles. */
+/** `workerData` of the worker. Paths, not handles: it opens its own, read-only. */
 export interface WorkerConfig {
   /** Private key of the node, created when it is not there. */
   readonly keyFile: string
   /** Multiaddrs to listen on; none: it only dials. */
   readonly listen: readonly string[]
+  /** Present: only addresses of a LAN come in, and only they and these multiaddrs are dialled. */
+  readonly lan?: { readonly alsoDials: readonly string[] }
+  /** What is given keeps to it; absent: as fast as it goes. */
+  readonly line?: SharedLine
   /** What other peers may have from us; absent: nothing, every want is answered "don't have". */
   readonly serve?: ServeConfig
 }

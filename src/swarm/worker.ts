@@ -11,6 +11,7 @@ import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { startHelia } from './helia.ts'
 import { openSharedBlocks } from './shared-blocks.ts'
+import { createSharedLine, createUpload } from './upload.ts'
 import { WantError } from './wants.ts'
 import type { FromWorker, ToWorker, WorkerConfig } from './worker-protocol.ts'
 
@@ -23,10 +24,11 @@ async function run(port: MessagePort, config: WorkerConfig): Promise<void> {
   }
   const log = postedLog(post)
   const shared = await openSharedBlocks(config.serve, log)
-  const node = await startHelia(
-    { keyFile: config.keyFile, listen: config.listen },
-    { blocks: shared.blocks, log },
-  )
+  const node = await startHelia(config, {
+    blocks: shared.blocks,
+    upload: createUpload(config.line ?? createSharedLine(undefined)),
+    log,
+  })
   const underWay = new Map<number, AbortController>()
 
   const fetchBlock = async ({

@@ -1,6 +1,6 @@
 import { lookup as dnsLookup, type LookupAddress, type LookupOptions } from 'node:dns'
 import type { LookupFunction } from 'node:net'
-import { isPrivateAddress, literalAddress } from './private-address.ts'
+import { isPrivateAddress, literalAddress } from '../config/ip-address.ts'
 
 /** A redirect that is not followed. */
 export class RedirectError extends Error {

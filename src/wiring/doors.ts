@@ -4,8 +4,10 @@ import { adminSocketPath } from '../cli/connect.ts'
 import type { Serving } from '../cli/node.ts'
 import { formatHostPort } from '../config/address.ts'
 import type { Config } from '../config/config.ts'
+import { isLanAddress } from '../config/ip-address.ts'
 import { createAdminApp } from '../http/admin-app.ts'
 import { createCacheApp } from '../http/cache-app.ts'
+import { createPeerBudgets } from '../http/peer-budgets.ts'
 import { createPeerApp } from '../http/peer-app.ts'
 import { listen } from '../http/server.ts'
 import type { ListenAddress, Listener } from '../http/server.ts'
@@ -49,6 +51,7 @@ export function createDoors(
   const { index, table, spool, blocks, sharePolicy, keeper } = state
   const { upstreams, resolver, transfers, auditor } = engine
   const formatAnswer = createNarInfoTexts({ storeDir })
+  const budgets = createPeerBudgets({ clock: () => performance.now(), log })
   const listeners: Listener[] = []
   const timers = new AbortController()
   const { signal } = timers
@@ -92,6 +95,8 @@ export function createDoors(
         holdings: createHoldings({ policy: sharePolicy, table, index, blocks }),
         blocks,
         feeds: feeds.files,
+        budgets,
+        upload: swarm.upload,
         formatAnswer,
         log,
       },
@@ -101,8 +106,9 @@ export function createDoors(
   const opened = async (
     app: Parameters<typeof listen>[0],
     address: Parameters<typeof listen>[1],
+    accepts: (address: string) => boolean = () => true,
   ): Promise<Listener> => {
-    const listener = await listen(app, address, { log })
+    const listener = await listen(app, address, { log, accepts })
     listeners.push(listener)
     return listener
   }
@@ -110,10 +116,19 @@ export function createDoors(
   return {
     async open() {
       for (const warning of config.warnings) log.warn({}, warning)
+      if (config.share.upload === 0 && config.profile !== 'private') {
+        log.info({}, 'share.upload is 0: others get nothing from here, and there is no listener for them')
+      }
+      const accepts = (address: string): boolean => {
+        if (config.profile !== 'lan' || isLanAddress(address)) return true
+        log.debug({ address }, 'profile lan: a connection from outside of the LAN was closed')
+        return false
+      }
       const answers = config.profile !== 'private' || config.peers.addrs.length > 0
       const node = answers ? await swarm.start(true) : undefined
       const cache = await opened(cacheApp(), config.cache.listen)
-      const peer = config.peer === undefined ? undefined : await opened(peerApp(), config.peer.listen)
+      const peer =
+        config.peer === undefined ? undefined : await opened(peerApp(), config.peer.listen, accepts)
       await opened(createAdminApp({ operations, log }), { path: adminSocketPath(config) })
       for (const upstream of upstreams) void keepChecking(upstream, log, signal)
       void keepFollowing(feeds.follower, log, signal)

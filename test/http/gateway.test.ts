@@ -11,7 +11,17 @@ import { recordingLog } from '../kit/log.ts'
 import { skipWithoutVectors, vectorsDir } from '../kit/vectors.ts'
 import { parseKuboCases } from './kubo-cases.ts'
 import type { KuboCase } from './kubo-cases.ts'
-import { CACHE_CONFIG, exchange, getRequest, pattern, serve, statusOf, testBlocks, testNar } from './kit.ts'
+import {
+  CACHE_CONFIG,
+  exchange,
+  getRequest,
+  openGate,
+  pattern,
+  serve,
+  statusOf,
+  testBlocks,
+  testNar,
+} from './kit.ts'
 import type { TestNar } from './kit.ts'
 
 const ORIGIN = 'http://10.0.0.7:6278'
@@ -29,6 +39,7 @@ function testGateway(nars: readonly TestNar[], blocks: LocalBlocks = testBlocks(
       blocks,
       feeds: { read: () => Promise.resolve(undefined) },
       formatAnswer: () => '',
+      ...openGate(),
       log,
     },
     CACHE_CONFIG,

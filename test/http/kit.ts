@@ -10,6 +10,8 @@ import { LEAF_BYTES } from '../../src/dag/profile.ts'
 import { rawCid } from '../../src/dag/cid.ts'
 import { createCacheApp } from '../../src/http/cache-app.ts'
 import type { CacheAppDeps } from '../../src/http/cache-app.ts'
+import { createPeerBudgets } from '../../src/http/peer-budgets.ts'
+import type { PeerBudgets } from '../../src/http/peer-budgets.ts'
 import { listen } from '../../src/http/server.ts'
 import type { Listener } from '../../src/http/server.ts'
 import { fingerprint } from '../../src/nix/fingerprint.ts'
@@ -23,6 +25,8 @@ import type { ByteRange, CallOptions } from '../../src/source.ts'
 import type { LentBlock, LocalBlocks } from '../../src/spool/local-blocks.ts'
 import { createPolicy } from '../../src/substitute/policy.ts'
 import type { VerifiedNarInfo } from '../../src/substitute/policy.ts'
+import { createSharedLine, createUpload } from '../../src/swarm/upload.ts'
+import type { Upload } from '../../src/swarm/upload.ts'
 import { recordingLog } from '../kit/log.ts'
 
 export const STORE_DIR = '/nix/store'
@@ -173,6 +177,14 @@ export async function serve(
   const listener = await listen(app, { host: '127.0.0.1', port: 0 }, { log })
   t.after(() => listener.close(0))
   return { listener, port: 'port' in listener.address ? listener.address.port : 0, log }
+}
+
+/** Of a peer listener that nobody overloads. */
+export function openGate(): { budgets: PeerBudgets; upload: Upload } {
+  return {
+    budgets: createPeerBudgets({ clock: () => performance.now(), log: recordingLog() }),
+    upload: createUpload(createSharedLine(undefined)),
+  }
 }
 
 export interface RawClient {

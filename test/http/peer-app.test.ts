@@ -6,7 +6,17 @@ import { formatNarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
 import { BlockUnavailableError } from '../../src/substitute/errors.ts'
 import { recordingLog } from '../kit/log.ts'
-import { CACHE_CONFIG, chunksOf, failing, HASH_PART, pattern, STORE_DIR, testBlocks, testNar } from './kit.ts'
+import {
+  CACHE_CONFIG,
+  chunksOf,
+  failing,
+  HASH_PART,
+  openGate,
+  pattern,
+  STORE_DIR,
+  testBlocks,
+  testNar,
+} from './kit.ts'
 
 const ORIGIN = 'http://10.0.0.7:6278'
 const nar = testNar(pattern(200_000))
@@ -34,6 +44,7 @@ function testPeer(changes: Partial<PeerAppDeps> = {}) {
         },
       },
       formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
+      ...openGate(),
       log,
       ...changes,
     },

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import type { LookupAddress } from 'node:dns'
 import { test } from 'node:test'
-import { isPrivateAddress } from '../../src/upstream/private-address.ts'
 import {
   checkLiteral,
   isPrivateHost,
@@ -10,39 +9,6 @@ import {
   redirectTarget,
   type Lookup,
 } from '../../src/upstream/redirect.ts'
-
-const PRIVATE = [
-  '0.0.0.0',
-  '10.1.2.3',
-  '100.64.0.1',
-  '127.0.0.1',
-  '169.254.169.254',
-  '172.31.255.255',
-  '192.168.0.1',
-  '224.0.0.1',
-  '255.255.255.255',
-  '::',
-  '::1',
-  '::ffff:127.0.0.1',
-  '::ffff:a9fe:a9fe',
-  '64:ff9b::a9fe:a9fe',
-  'fd00::1',
-  'fe80::1',
-  '[::1]',
-]
-for (const address of PRIVATE) {
-  void test(`private: ${address}`, () => assert.equal(isPrivateAddress(address), true))
-}
-for (const address of [
-  '1.1.1.1',
-  '100.63.255.255',
-  '172.32.0.1',
-  '::ffff:8.8.8.8',
-  '2a04:4e42::729',
-  '[2606:4700::1]',
-]) {
-  void test(`public: ${address}`, () => assert.equal(isPrivateAddress(address), false))
-}
 
 const FOLLOWED: readonly [base: string, location: string, sameHost: boolean][] = [
   ['https://cache.example.org/', '/other/nar/x', true],

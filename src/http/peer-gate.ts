@@ -1,0 +1,53 @@
+/** What stands before the routes of the peer listener: budgets for each address, and one pace for all that goes out. */
+import type { MiddlewareHandler } from 'hono'
+import { hostKey } from '../config/ip-address.ts'
+import { PEER_WAIT_MS } from '../limits.ts'
+import type { Upload } from '../swarm/upload.ts'
+import { notFound, refusal } from './answer.ts'
+import type { TextAnswer } from './answer.ts'
+import { answerNow } from './failures.ts'
+import type { PeerBudgets } from './peer-budgets.ts'
+import { nodeSide, requestSignal } from './respond.ts'
+import type { HttpEnv } from './respond.ts'
+
+/** Where whole leaves are in memory while they go out. Narinfos are not held up behind them. */
+const WEIGHTY = /^\/(?:nar|ipfs|feed)\//
+/** Who asks there keeps to it; Kubo does too. */
+const GATEWAY = /^\/(?:ipfs|feed)\//
+
+export function peerGate({
+  budgets,
+  upload,
+}: {
+  budgets: PeerBudgets
+  upload: Upload
+}): MiddlewareHandler<HttpEnv> {
+  return async (c, next) => {
+    const { incoming, outgoing } = nodeSide(c)
+    const who = hostKey(incoming?.socket.remoteAddress ?? '')
+    const { path, method } = c.req
+    const signal = requestSignal(c)
+    const weighty = method === 'GET' && WEIGHTY.test(path)
+    if (weighty && upload.backlogMs() > PEER_WAIT_MS) return answerNow(c, refused(path))
+    const leave = await budgets.enter(who, weighty, { signal })
+    if (leave === undefined) return answerNow(c, refused(path))
+    outgoing?.once('close', leave)
+    c.set('pace', (bytes) => {
+      budgets.sent(who, bytes)
+      return upload.take(bytes, who, { signal })
+    })
+    try {
+      return await next()
+    } finally {
+      if (outgoing === undefined) leave()
+    }
+  }
+}
+
+/**
+ * A neighbour's Nix may use this listener as a cache, and then a 429 makes it wait for minutes and a 503 may end its run
+ * [nix-protocol 0.1, 0.2], while a 404 sends it to its next cache. On the other routes 429 says what it is.
+ */
+function refused(path: string): TextAnswer {
+  return GATEWAY.test(path) ? refusal(429, 'too many requests', { 'Retry-After': '1' }) : notFound()
+}
