@@ -240,6 +240,32 @@ export const SWARM_RESTART_CEILING_MS = 30_000
 export const GATEWAY_MAX_CONNECTIONS = 20
 export const GATEWAY_MAX_HEADER_BYTES = 16 * KIB
 
+// neighbours
+
+/** Remembered, over restarts too; of those that were found the one unseen for the longest goes first. */
+export const NEIGHBOURS_MAX_COUNT = 512
+/** Asked at a time: an office. Each look-up goes to all of them. */
+export const NEIGHBOURS_CURRENT_MAX_COUNT = 64
+/** Found ones at one address: peer ids cost their owner nothing. */
+export const NEIGHBOURS_PER_HOST_COUNT = 4
+/** Left alone after it failed, doubled each time in a row. */
+export const NEIGHBOUR_REST_FLOOR_MS = 2_000
+export const NEIGHBOUR_REST_CEILING_MS = 5 * 60_000
+/** What it gave was proved wrong. */
+export const NEIGHBOUR_LIE_OUT_MS = 24 * 3600_000
+/** When it was last seen is written no oftener. */
+export const NEIGHBOUR_SEEN_MS = 10 * 60_000
+/** So often is looked whether one that nobody asked anything is still there: it must be gone before Nix asks. */
+export const NEIGHBOUR_PROBE_MS = 30_000
+export const NEIGHBOUR_PROBE_DEADLINE_MS = 2_000
+export const NEIGHBOUR_PROBES_COUNT = 16
+/** Between two looks for those that are to be probed, at least. */
+export const NEIGHBOUR_TURN_MS = 250
+/** Until the first answers of those that were named; a start waits no longer for them. */
+export const NEIGHBOUR_START_MS = 250
+/** Of `peer ban`, and of what others say about a neighbour. */
+export const NEIGHBOUR_REASON_MAX_CHARS = 200
+
 // substitute
 
 /** The whole narinfo look-up: later than this is a 404, since Nix waits for nothing better. */

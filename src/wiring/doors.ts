@@ -28,6 +28,7 @@ import { createNarLister } from '../substitute/list-nar.ts'
 import { createNarInfoTexts } from '../substitute/narinfo-texts.ts'
 import type { Engine } from './engine.ts'
 import type { NodeFeeds } from './feeds.ts'
+import type { NodeNeighbours } from './neighbours.ts'
 import type { NodeState } from './state.ts'
 import type { NodeSwarm } from './swarm.ts'
 
@@ -43,11 +44,18 @@ const LOCAL_HOSTS = ['127.0.0.1', 'localhost', '[::1]']
 export function createDoors(
   config: Config,
   version: string,
-  parts: { state: NodeState; feeds: NodeFeeds; swarm: NodeSwarm; engine: Engine; operations: Operations },
+  parts: {
+    state: NodeState
+    feeds: NodeFeeds
+    swarm: NodeSwarm
+    neighbours: NodeNeighbours
+    engine: Engine
+    operations: Operations
+  },
   { log }: { log: Log },
 ): Doors {
   const { storeDir, stateDir } = config
-  const { state, feeds, swarm, engine, operations } = parts
+  const { state, feeds, swarm, neighbours, engine, operations } = parts
   const { index, table, spool, blocks, sharePolicy, keeper } = state
   const { upstreams, resolver, transfers, auditor } = engine
   const formatAnswer = createNarInfoTexts({ storeDir })
@@ -130,6 +138,7 @@ export function createDoors(
       const peer =
         config.peer === undefined ? undefined : await opened(peerApp(), config.peer.listen, accepts)
       await opened(createAdminApp({ operations, log }), { path: adminSocketPath(config) })
+      await neighbours.start()
       for (const upstream of upstreams) void keepChecking(upstream, log, signal)
       void keepFollowing(feeds.follower, log, signal)
       void keepSigning(feeds.published, log, signal)

@@ -22,6 +22,7 @@ import { createUpstream } from '../upstream/upstream.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { createXzThreads } from '../upstream/xz-threads.ts'
 import type { NodeFeeds } from './feeds.ts'
+import type { NodeNeighbours } from './neighbours.ts'
 import type { NodeState } from './state.ts'
 import type { NodeSwarm } from './swarm.ts'
 
@@ -41,7 +42,7 @@ export interface Engine {
 
 export function createEngine(
   config: Config,
-  parts: { state: NodeState; feeds: NodeFeeds; swarm: NodeSwarm },
+  parts: { state: NodeState; feeds: NodeFeeds; swarm: NodeSwarm; neighbours: NodeNeighbours },
   { log, clock }: { log: Log; clock: () => number },
 ): Engine {
   const { storeDir } = config

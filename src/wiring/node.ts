@@ -11,6 +11,7 @@ import { cacheUrl, createDoors } from './doors.ts'
 import { createEngine } from './engine.ts'
 import { openFeeds } from './feeds.ts'
 import { openState } from './state.ts'
+import { createNeighbours } from './neighbours.ts'
 import { createSwarm } from './swarm.ts'
 
 export async function openNode(config: Config, version: string, { log }: NodeDeps): Promise<NarswarmNode> {
@@ -20,7 +21,8 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   const state = await openState(config, { log, clock })
   const feeds = await openFeeds(config, state, { log, clock })
   const swarm = createSwarm(config, state, { log })
-  const engine = createEngine(config, { state, feeds, swarm }, { log, clock })
+  const neighbours = createNeighbours(config, { state, swarm }, { log, clock })
+  const engine = createEngine(config, { state, feeds, swarm, neighbours }, { log, clock })
   const { index, table, store, spool, keeper, sharePolicy } = state
   const { upstreams, openCache, blockSources, scores, resolver, transfers, auditor } = engine
   const { follower, published, feedPlace, feedDeps } = feeds
@@ -63,7 +65,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     },
     { storeDir },
   )
-  const doors = createDoors(config, version, { state, feeds, swarm, engine, operations }, { log })
+  const doors = createDoors(config, version, { state, feeds, swarm, neighbours, engine, operations }, { log })
 
   return {
     operations,
@@ -74,6 +76,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     async close(graceMs) {
       await doors.close(graceMs)
       transfers.close()
+      await neighbours.close()
       await swarm.close()
       await Promise.all([engine.close(), feeds.close()])
       state.close()

@@ -18,6 +18,7 @@ import { spoolLimits } from '../spool/quota.ts'
 import { openSpool } from '../spool/spool.ts'
 import type { Spool } from '../spool/spool.ts'
 import { createBestEffort } from '../state/best-effort.ts'
+import type { BestEffort } from '../state/best-effort.ts'
 import { openCacheDatabase, openPreciousDatabase } from '../state/cache-database.ts'
 import { lockStateDir } from '../state/lock.ts'
 import { StoreUnavailableError } from '../store/errors.ts'
@@ -27,6 +28,8 @@ import { createNarInfoTable } from '../substitute/narinfo-table.ts'
 import type { NarInfoTable } from '../substitute/narinfo-table.ts'
 import { createPolicy } from '../substitute/policy.ts'
 import type { Policy } from '../substitute/policy.ts'
+import { openNeighbourRows } from '../swarm/neighbour-rows.ts'
+import type { NeighbourRows } from '../swarm/neighbour-rows.ts'
 
 export interface NodeState {
   readonly stateDb: string
@@ -37,6 +40,8 @@ export interface NodeState {
   /** The index for who only adds to it what it may as well do without. */
   readonly knownLeaves: LeafIndex
   readonly table: NarInfoTable
+  readonly neighbourRows: NeighbourRows
+  readonly bestEffort: BestEffort
   readonly store: LocalStore | undefined
   readonly spool: Spool
   readonly blocks: LocalBlocks
@@ -57,9 +62,10 @@ export async function openState(
   const stateDb = join(stateDir, 'state.sqlite')
   const spoolDir = join(stateDir, 'spool')
   const bestEffort = createBestEffort({ log, clock })
-  const { db, index, table } = openCacheDatabase(stateDb, { log }, (opened) => ({
+  const { db, index, table, neighbourRows } = openCacheDatabase(stateDb, { log }, (opened) => ({
     index: openLeafIndex(opened),
     table: createNarInfoTable({ db: opened, clock, log }, { storeDir }),
+    neighbourRows: openNeighbourRows(opened),
   }))
   const feedDb = openPreciousDatabase(join(stateDir, 'feeds.sqlite'))
   const knownLeaves = forgetfulIndex(index, bestEffort)
@@ -84,6 +90,8 @@ export async function openState(
     index,
     knownLeaves,
     table,
+    neighbourRows,
+    bestEffort,
     store,
     spool,
     blocks: createLocalBlocks({ index, spool, log, ...(store === undefined ? {} : { store }) }),

@@ -3,6 +3,8 @@ import { join } from 'node:path'
 import { shares } from '../config/config.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../log.ts'
+import { narswarmId } from '../swarm/neighbour-id.ts'
+import type { NeighbourId } from '../swarm/neighbours.ts'
 import { startSwarmNode } from '../swarm/node.ts'
 import type { SwarmNode } from '../swarm/node.ts'
 import { createSharedLine, createUpload } from '../swarm/upload.ts'
@@ -14,6 +16,8 @@ export interface NodeSwarm {
   readonly upload: Upload
   /** @param answer whether it listens and gives, as the profile says; what the first call says holds */
   start(answer: boolean): Promise<SwarmNode>
+  /** Of this machine as a neighbour; undefined until the node has been started. */
+  readonly ownId: NeighbourId | undefined
   close(): Promise<void>
 }
 
@@ -24,19 +28,26 @@ export function createSwarm(config: Config, state: NodeState, { log }: { log: Lo
   const line = createSharedLine(config.share.upload)
   const serve = { stateDb, spoolDir, ...(store === undefined ? {} : { store: storePlace }) }
   let started: Promise<SwarmNode> | undefined
+  let running: SwarmNode | undefined
+  const startNode = async (answer: boolean): Promise<SwarmNode> => {
+    running = await startSwarmNode(
+      {
+        keyFile: join(stateDir, 'libp2p', 'key'),
+        listen: answer ? config.swarm.listen : [],
+        ...(answer && shares(config) ? { serve } : {}),
+        ...(config.profile === 'lan' ? { lan: { alsoDials: config.peers.addrs } } : {}),
+        line,
+      },
+      { log },
+    )
+    return running
+  }
   return {
     upload: createUpload(line),
-    start: (answer) =>
-      (started ??= startSwarmNode(
-        {
-          keyFile: join(stateDir, 'libp2p', 'key'),
-          listen: answer ? config.swarm.listen : [],
-          ...(answer && shares(config) ? { serve } : {}),
-          ...(config.profile === 'lan' ? { lan: { alsoDials: config.peers.addrs } } : {}),
-          line,
-        },
-        { log },
-      )),
+    start: (answer) => (started ??= startNode(answer)),
+    get ownId() {
+      return running === undefined ? undefined : narswarmId(running.peerId)
+    },
     async close() {
       await (await started)?.stop()
     },

@@ -1,0 +1,100 @@
+import { Agent, request } from 'undici'
+import type { Dispatcher } from 'undici'
+import { CACHE_INFO_MAX_BYTES, GATEWAY_MAX_HEADER_BYTES, NEIGHBOUR_PROBE_DEADLINE_MS } from '../limits.ts'
+import { parseCacheInfo } from '../nix/cache-info.ts'
+import { quote } from '../nix/quote.ts'
+import type { CallOptions } from '../source.ts'
+import type { Neighbour } from './neighbours.ts'
+
+/** It is there, and of no use: no binary cache, or one of another store. */
+class NeighbourUnfitError extends Error {
+  override readonly name = 'NeighbourUnfitError'
+}
+
+export interface NeighbourProbe {
+  /**
+   * Asks what is at `url`, within NEIGHBOUR_PROBE_DEADLINE_MS. Follows no redirect.
+   *
+   * @param url base of its routes, with a slash at its end
+   * @param isNarswarm known already: whether it has a gateway is not asked
+   * @throws NeighbourUnfitError, or what the network had to say
+   */
+  ask(url: URL, isNarswarm: boolean, options: CallOptions): Promise<ProbeAnswer>
+  close(): Promise<void>
+}
+
+export interface ProbeAnswer {
+  /** A cache without a gateway, or (a Kubo) a gateway, were it without a cache: that answers each narinfo with a miss. */
+  readonly kind: Neighbour['kind']
+  /** Until the head of the first answer. */
+  readonly latencyMs: number
+}
+
+/** An identity CID with nothing in it: how clients find out whether there is a gateway (trustless gateway spec). */
+const GATEWAY_PROBE = 'ipfs/bafkqaaa?format=raw'
+
+export function createNeighbourProbe(
+  deps: { readonly stopwatch: () => number },
+  config: { readonly storeDir: string },
+): NeighbourProbe {
+  const { stopwatch } = deps
+  const dispatcher = new Agent({
+    connections: 2,
+    connect: { timeout: NEIGHBOUR_PROBE_DEADLINE_MS },
+    maxHeaderSize: GATEWAY_MAX_HEADER_BYTES,
+    allowH2: false,
+    // A connection kept from the last time says nothing about whether there is still somebody who takes new ones.
+    pipelining: 0,
+  })
+
+  const get = async (url: URL, signal: AbortSignal): Promise<{ status: number; text: string }> => {
+    const { statusCode, body } = await request(url, {
+      dispatcher,
+      signal,
+      headers: { 'accept-encoding': 'identity' },
+    })
+    return { status: statusCode, text: await readText(body) }
+  }
+
+  return {
+    async ask(url, isNarswarm, options) {
+      const signal = AbortSignal.any([options.signal, AbortSignal.timeout(NEIGHBOUR_PROBE_DEADLINE_MS)])
+      const begun = stopwatch()
+      const info = await get(new URL('nix-cache-info', url), signal)
+      const latencyMs = stopwatch() - begun
+      if (info.status === 200) checkStoreDir(info.text, config.storeDir)
+      else if (info.status !== 404) throw new Error(`nix-cache-info: HTTP ${info.status}`)
+      const hasGateway =
+        isNarswarm ||
+        (await get(new URL(GATEWAY_PROBE, url), signal).then(
+          ({ status, text }) => status === 200 && text === '',
+          () => false,
+        ))
+      if (!hasGateway && info.status !== 200) {
+        throw new NeighbourUnfitError('it is no binary cache: nix-cache-info is not there')
+      }
+      return { kind: hasGateway ? 'narswarm' : 'cache', latencyMs }
+    },
+    close: () => dispatcher.destroy(),
+  }
+}
+
+/** @throws NeighbourUnfitError, CacheInfoError */
+function checkStoreDir(text: string, ours: string): void {
+  const { storeDir = ours } = parseCacheInfo(text)
+  if (storeDir === ours) return
+  throw new NeighbourUnfitError(`its store is ${quote(storeDir)}, ours is ${ours}`)
+}
+
+async function readText(body: Dispatcher.ResponseData['body']): Promise<string> {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of body as AsyncIterable<Uint8Array>) {
+    size += chunk.byteLength
+    if (size > CACHE_INFO_MAX_BYTES) {
+      throw new NeighbourUnfitError(`expected at most ${CACHE_INFO_MAX_BYTES} bytes, got more`)
+    }
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}

@@ -1,0 +1,462 @@
+import {
+  NEIGHBOUR_LIE_OUT_MS,
+  NEIGHBOUR_PROBE_MS,
+  NEIGHBOUR_REASON_MAX_CHARS,
+  NEIGHBOUR_REST_CEILING_MS,
+  NEIGHBOUR_REST_FLOOR_MS,
+  NEIGHBOUR_SEEN_MS,
+  NEIGHBOURS_CURRENT_MAX_COUNT,
+  NEIGHBOURS_MAX_COUNT,
+  NEIGHBOURS_PER_HOST_COUNT,
+} from '../limits.ts'
+import type { Log } from '../log.ts'
+import type { BestEffort } from '../state/best-effort.ts'
+import type { NamedNeighbour } from './neighbour-id.ts'
+import { cacheId, narswarmId, withSlash } from './neighbour-id.ts'
+import type { NeighbourRow, NeighbourRows } from './neighbour-rows.ts'
+import type { Neighbour, NeighbourId, Neighbours } from './neighbours.ts'
+import { peerIdIn } from './peer-address.ts'
+
+/**
+ * `ok`: it answered when it was last asked. `unknown`: nobody has asked it yet. `resting`: it failed, and is left alone.
+ * `out`: it gave wrong bytes. `banned`: by a person.
+ */
+export type NeighbourState = 'ok' | 'unknown' | 'resting' | 'out' | 'banned'
+
+/** Times are milliseconds of the wall clock. */
+export interface NeighbourReport {
+  readonly id: NeighbourId
+  readonly kind: Neighbour['kind']
+  /** Absent: never reached. */
+  readonly url?: string
+  /** Multiaddr that it was named by. */
+  readonly addr?: string
+  readonly from: Neighbour['from']
+  readonly state: NeighbourState
+  /** Why it is not `ok`. */
+  readonly reason?: string
+  /** When it is asked again. */
+  readonly until?: number
+  readonly since: number
+  readonly seen?: number
+  /** Of the last probe. */
+  readonly latencyMs?: number
+}
+
+export type ProbeOutcome =
+  { readonly kind: Neighbour['kind']; readonly latencyMs: number } | { readonly error: string }
+
+export interface NeighbourTable extends Neighbours {
+  /** Of this machine; undefined until its libp2p node has been started. */
+  readonly ownId: NeighbourId | undefined
+  /** All that are known, those banned included. */
+  list(): NeighbourReport[]
+  /** A narswarm at `url` has proved its peer id. Nothing is asked of it before a probe has come back. */
+  found(peer: { readonly peerId: string; readonly url: URL }): void
+  /** @throws when the state database takes no rows */
+  add(named: NamedNeighbour): void
+  /** What `add` did, or what was found; one that the configuration names stays. */
+  remove(named: NamedNeighbour): 'removed' | 'unknown' | 'configured'
+  /** Until `unban`, over restarts; a URL bans whoever is there. @throws when the state database takes no rows */
+  ban(named: NamedNeighbour, reason: string): void
+  /** Takes away a ban, or that it gave wrong bytes. @returns whether there was one */
+  unban(named: NamedNeighbour): boolean
+  /** Multiaddrs of those that were named by one and may be dialled. */
+  named(): string[]
+  /** Those that are to be probed now. */
+  due(): { readonly id: NeighbourId; readonly url: URL }[]
+  /** Milliseconds until `due` has more to say. */
+  dueInMs(): number
+  probed(id: NeighbourId, url: URL, outcome: ProbeOutcome): void
+}
+
+export interface NeighbourTableConfig {
+  readonly urls: readonly URL[]
+  readonly addrs: readonly string[]
+  /** Whether those that were found are used, or only those that were named. */
+  readonly useFound: boolean
+}
+
+interface Entry {
+  readonly id: NeighbourId
+  kind: Neighbour['kind']
+  url: URL | undefined
+  addr: string | undefined
+  readonly configured: boolean
+  added: boolean
+  readonly since: number
+  seen: number | undefined
+  savedSeen: number | undefined
+  lie: NeighbourRow['lie']
+  ban: NeighbourRow['ban']
+  contact: 'ok' | 'unknown' | 'resting'
+  reason: string | undefined
+  inARow: number
+  /** Of the stopwatch. */
+  probeAt: number
+  latencyMs: number | undefined
+}
+
+/**
+ * @param deps.clock the wall clock, for what outlives the process; `stopwatch` never jumps
+ * @param deps.ownId told apart when it is heard of on the network
+ */
+export function createNeighbourTable(
+  deps: {
+    readonly rows: NeighbourRows
+    readonly bestEffort: BestEffort
+    readonly clock: () => number
+    readonly stopwatch: () => number
+    readonly ownId: () => NeighbourId | undefined
+    readonly log: Log
+  },
+  config: NeighbourTableConfig,
+): NeighbourTable {
+  const { rows, bestEffort, clock, stopwatch, log } = deps
+  const entries = new Map<NeighbourId, Entry>()
+  const listeners = new Set<() => void>()
+  let cached: { readonly list: readonly Neighbour[]; readonly until: number } | undefined
+
+  const changed = (): void => {
+    cached = undefined
+    for (const listener of listeners) listener()
+  }
+  const save = (entry: Entry): void => {
+    entry.savedSeen = entry.seen
+    rows.put(rowOf(entry))
+  }
+  const remember = (entry: Entry): void => {
+    bestEffort(() => save(entry))
+  }
+  const drop = (entry: Entry): void => {
+    entries.delete(entry.id)
+    bestEffort(() => rows.delete(entry.id))
+  }
+
+  const isNamed = ({ configured, added }: Entry): boolean => configured || added
+  const isOut = ({ lie }: Entry): boolean => lie !== undefined && lie.until > clock()
+  const banOf = (entry: Entry): NeighbourRow['ban'] =>
+    entry.ban ?? (entry.url === undefined ? undefined : entries.get(cacheId(entry.url))?.ban)
+  /** A cache that nobody names any more is in the table for its ban alone. */
+  const isWanted = (entry: Entry): boolean =>
+    isNamed(entry) || (config.useFound && entry.id.startsWith('narswarm:'))
+  const mayBeAsked = (entry: Entry): boolean =>
+    isWanted(entry) && banOf(entry) === undefined && !isOut(entry) && entry.id !== deps.ownId()
+
+  const create = (id: NeighbourId, known: Partial<Entry>): Entry => {
+    const entry: Entry = {
+      id,
+      kind: id.startsWith('narswarm:') ? 'narswarm' : 'cache',
+      url: undefined,
+      addr: undefined,
+      configured: false,
+      added: false,
+      since: clock(),
+      seen: undefined,
+      savedSeen: undefined,
+      lie: undefined,
+      ban: undefined,
+      contact: 'unknown',
+      reason: undefined,
+      inARow: 0,
+      probeAt: 0,
+      latencyMs: undefined,
+      ...known,
+    }
+    entries.set(id, entry)
+    return entry
+  }
+
+  const saw = (entry: Entry): void => {
+    entry.seen = clock()
+    if (entry.savedSeen === undefined || entry.seen - entry.savedSeen >= NEIGHBOUR_SEEN_MS) remember(entry)
+  }
+  const rest = (entry: Entry, reason: string): void => {
+    const restMs = Math.min(NEIGHBOUR_REST_CEILING_MS, NEIGHBOUR_REST_FLOOR_MS * 2 ** entry.inARow)
+    const isNews = entry.contact !== 'resting'
+    entry.inARow += 1
+    entry.probeAt = stopwatch() + restMs
+    entry.contact = 'resting'
+    entry.reason = cut(reason)
+    if (!isNews) return
+    log.info({ neighbour: entry.id, reason: entry.reason }, 'a neighbour does not answer and is left alone')
+    changed()
+  }
+  const isFine = (entry: Entry): void => {
+    const isNews = entry.contact !== 'ok'
+    entry.contact = 'ok'
+    entry.reason = undefined
+    entry.probeAt = stopwatch() + NEIGHBOUR_PROBE_MS
+    saw(entry)
+    if (isNews) changed()
+  }
+
+  /**
+   * For one that was found at `url`. Peer ids cost nothing, so of those that were only found there are few at one address, and
+   * not too many in all; who gave wrong bytes is forgotten last.
+   *
+   * @returns whether there is any
+   */
+  const makeRoom = (url: URL): boolean => {
+    const found = (): Entry[] =>
+      [...entries.values()]
+        .filter((entry) => !isNamed(entry) && entry.ban === undefined)
+        .sort((a, b) => Number(isOut(a)) - Number(isOut(b)) || (a.seen ?? a.since) - (b.seen ?? b.since))
+    const atHost = found().filter((entry) => entry.url?.hostname === url.hostname)
+    const [oldest] = atHost
+    if (atHost.length >= NEIGHBOURS_PER_HOST_COUNT && oldest !== undefined) {
+      if (isOut(oldest)) return false
+      drop(oldest)
+    }
+    const tooMany = entries.size - (NEIGHBOURS_MAX_COUNT - 1)
+    for (const entry of found().slice(0, Math.max(0, tooMany))) drop(entry)
+    return entries.size < NEIGHBOURS_MAX_COUNT
+  }
+
+  /** Set up anew, it has another id; two cannot listen at one address. */
+  const dropOthersAt = (url: URL, id: NeighbourId): void => {
+    for (const entry of entries.values()) {
+      const isThere = entry.id !== id && entry.id.startsWith('narswarm:') && entry.url?.href === url.href
+      if (isThere && !isNamed(entry) && entry.ban === undefined && !isOut(entry)) drop(entry)
+    }
+  }
+
+  const load = (): void => {
+    const configured = new Map<NeighbourId, Pick<Entry, 'url' | 'addr'>>()
+    for (const url of config.urls.map(withSlash)) configured.set(cacheId(url), { url, addr: undefined })
+    for (const addr of config.addrs) configured.set(narswarmId(peerIdIn(addr)), { url: undefined, addr })
+    for (const row of rows.all()) {
+      const known = configured.get(row.id)
+      const entry = create(row.id, {
+        ...row,
+        url: row.url === undefined ? undefined : (URL.parse(row.url) ?? undefined),
+        savedSeen: row.seen,
+        ...(known === undefined ? {} : { configured: true, url: known.url ?? urlOf(row), addr: known.addr }),
+      })
+      const isEmpty = !isNamed(entry) && !row.id.startsWith('narswarm:')
+      if (isEmpty && entry.ban === undefined && !isOut(entry)) drop(entry)
+    }
+    for (const [id, known] of configured) if (!entries.has(id)) create(id, { configured: true, ...known })
+  }
+
+  /** All that `ban` and `unban` mean: the one of that name, and for a URL those who are there. */
+  const meant = (named: NamedNeighbour): Entry[] => {
+    const one = entries.get(named.id)
+    if (named.kind === 'narswarm') return one === undefined ? [] : [one]
+    return [...entries.values()].filter((entry) => entry === one || entry.url?.href === named.url.href)
+  }
+
+  load()
+
+  const compute = (): { list: readonly Neighbour[]; until: number } => {
+    const usable = [...entries.values()].filter(
+      (entry) =>
+        mayBeAsked(entry) && (entry.contact === 'ok' || (entry.contact === 'unknown' && isNamed(entry))),
+    )
+    // One that was named by its URL and found by its peer id is one: by its id it is known who that is.
+    const proved = new Set(
+      usable.filter(({ id }) => id.startsWith('narswarm:')).map((entry) => entry.url?.href),
+    )
+    const list = usable
+      .filter((entry) => !entry.id.startsWith('cache:') || !proved.has(entry.url?.href))
+      .sort((a, b) => Number(isNamed(b)) - Number(isNamed(a)))
+      .flatMap((entry) => {
+        const { id, kind, url } = entry
+        return url === undefined ? [] : [{ id, kind, url, from: fromOf(entry) }]
+      })
+    const lies = [...entries.values()].flatMap(({ lie }) => (lie === undefined ? [] : [lie.until]))
+    return {
+      list: list.slice(0, NEIGHBOURS_CURRENT_MAX_COUNT),
+      until: Math.min(...lies.filter((until) => until > clock())),
+    }
+  }
+
+  return {
+    get ownId() {
+      return deps.ownId()
+    },
+    current() {
+      if (cached === undefined || cached.until <= clock()) cached = compute()
+      return cached.list
+    },
+    onChange(listener) {
+      listeners.add(listener)
+      return () => void listeners.delete(listener)
+    },
+    answered(id) {
+      const entry = entries.get(id)
+      if (entry === undefined) return
+      entry.inARow = 0
+      isFine(entry)
+    },
+    failed(id, reason) {
+      const entry = entries.get(id)
+      // Of all that was under way when it failed only the first counts.
+      if (entry !== undefined && entry.contact !== 'resting') rest(entry, reason)
+    },
+    lied(id, reason) {
+      const entry = entries.get(id)
+      if (entry === undefined || isOut(entry)) return
+      entry.lie = { until: clock() + NEIGHBOUR_LIE_OUT_MS, reason: cut(reason) }
+      log.warn(
+        { neighbour: id, reason: entry.lie.reason },
+        'a neighbour gave wrong bytes and is out for a day',
+      )
+      remember(entry)
+      changed()
+    },
+
+    list: () =>
+      [...entries.values()].map((entry) => {
+        const { id, kind, url, addr, since, seen, latencyMs, contact, reason, lie } = entry
+        const ban = banOf(entry)
+        return {
+          id,
+          kind,
+          ...(url === undefined ? {} : { url: url.href }),
+          ...(addr === undefined ? {} : { addr }),
+          from: fromOf(entry),
+          since,
+          ...(seen === undefined ? {} : { seen }),
+          ...(latencyMs === undefined ? {} : { latencyMs }),
+          ...(ban !== undefined
+            ? { state: 'banned', reason: ban.reason }
+            : lie !== undefined && isOut(entry)
+              ? { state: 'out', reason: lie.reason, until: lie.until }
+              : contact === 'resting'
+                ? {
+                    state: contact,
+                    ...(reason === undefined ? {} : { reason }),
+                    until: clock() + Math.max(0, entry.probeAt - stopwatch()),
+                  }
+                : { state: contact }),
+        }
+      }),
+    found({ peerId, url: told }) {
+      const id = narswarmId(peerId)
+      const url = withSlash(told)
+      const known = entries.get(id)
+      if (id === deps.ownId() || (known !== undefined && banOf(known) !== undefined)) return
+      dropOthersAt(url, id)
+      if (known === undefined && !makeRoom(url)) return
+      const entry = known ?? create(id, {})
+      const hasMoved = entry.url?.href !== url.href
+      if (!hasMoved && entry.contact === 'ok') {
+        saw(entry)
+        return
+      }
+      entry.url = url
+      entry.inARow = 0
+      entry.probeAt = 0
+      if (hasMoved) entry.contact = 'unknown'
+      saw(entry)
+      if (hasMoved) {
+        remember(entry)
+        log.info({ neighbour: id, url: url.href }, 'a neighbour was found')
+      }
+      changed()
+    },
+    add(named) {
+      const entry = entries.get(named.id) ?? create(named.id, {})
+      entry.added = true
+      if (named.kind === 'cache') entry.url = named.url
+      else entry.addr = named.addr ?? entry.addr
+      entry.probeAt = 0
+      save(entry)
+      changed()
+    },
+    remove(named) {
+      const entry = entries.get(named.id)
+      if (entry === undefined) return 'unknown'
+      if (entry.configured) return 'configured'
+      drop(entry)
+      changed()
+      return 'removed'
+    },
+    ban(named, reason) {
+      const ban = { at: clock(), reason: cut(reason) }
+      if (!entries.has(named.id)) create(named.id, named.kind === 'cache' ? { url: named.url } : {})
+      for (const entry of meant(named)) {
+        entry.ban = ban
+        save(entry)
+      }
+      changed()
+    },
+    unban(named) {
+      const out = meant(named).filter((entry) => entry.ban !== undefined || isOut(entry))
+      for (const entry of out) {
+        entry.ban = undefined
+        entry.lie = undefined
+        entry.contact = 'unknown'
+        entry.probeAt = 0
+        if (isWanted(entry)) save(entry)
+        else drop(entry)
+      }
+      if (out.length > 0) changed()
+      return out.length > 0
+    },
+    named: () =>
+      [...entries.values()].flatMap((entry) =>
+        entry.addr === undefined || !isNamed(entry) || !mayBeAsked(entry) ? [] : [entry.addr],
+      ),
+
+    due: () =>
+      [...entries.values()].flatMap(({ id, url }) => {
+        const entry = entries.get(id)
+        if (entry === undefined || url === undefined) return []
+        return mayBeAsked(entry) && entry.probeAt <= stopwatch() ? [{ id, url }] : []
+      }),
+    dueInMs() {
+      const next = [...entries.values()]
+        .filter((entry) => entry.url !== undefined && mayBeAsked(entry))
+        .map(({ probeAt }) => probeAt)
+      return Math.max(0, Math.min(...next, stopwatch() + NEIGHBOUR_PROBE_MS) - stopwatch())
+    },
+    probed(id, url, outcome) {
+      const entry = entries.get(id)
+      // Moved, removed or banned meanwhile.
+      if (entry === undefined || entry.url?.href !== url.href || !mayBeAsked(entry)) return
+      if ('error' in outcome) {
+        rest(entry, outcome.error)
+        return
+      }
+      const isOther = entry.kind !== outcome.kind
+      entry.kind = outcome.kind
+      entry.latencyMs = outcome.latencyMs
+      // Once is not enough: one that stalls on every NAR answers each probe.
+      if (entry.contact === 'ok') entry.inARow = 0
+      isFine(entry)
+      if (!isOther) return
+      remember(entry)
+      changed()
+    },
+  }
+}
+
+function fromOf({ configured, added }: Entry): Neighbour['from'] {
+  return configured ? 'config' : added ? 'added' : 'mdns'
+}
+
+function urlOf({ url }: NeighbourRow): URL | undefined {
+  return url === undefined ? undefined : (URL.parse(url) ?? undefined)
+}
+
+function rowOf({ id, kind, url, addr, added, since, seen, lie, ban }: Entry): NeighbourRow {
+  return {
+    id,
+    kind,
+    ...(url === undefined ? {} : { url: url.href }),
+    ...(addr === undefined ? {} : { addr }),
+    added,
+    since,
+    ...(seen === undefined ? {} : { seen }),
+    ...(lie === undefined ? {} : { lie }),
+    ...(ban === undefined ? {} : { ban }),
+  }
+}
+
+function cut(reason: string): string {
+  return reason.length <= NEIGHBOUR_REASON_MAX_CHARS
+    ? reason
+    : `${reason.slice(0, NEIGHBOUR_REASON_MAX_CHARS)}…`
+}
