@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import type { ServerResponse } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Stage } from './stage.ts'
 
@@ -9,6 +9,8 @@ import type { Stage } from './stage.ts'
 export type Deed =
   | { readonly do: 'pass' }
   | { readonly do: 'replace'; readonly body: Uint8Array }
+  /** This instead, whether there is such a file or not. */
+  | { readonly do: 'say'; readonly status: number; readonly type: string; readonly body: Uint8Array }
   /** The head and so many bytes of the body, then nothing more; or the connection is cut. */
   | { readonly do: 'silence'; readonly after: number; readonly onSilence?: () => void }
   | { readonly do: 'cut'; readonly after: number }
@@ -32,8 +34,16 @@ export interface BadServer {
   die(): void
 }
 
-/** A web server that passes on what another one, or a folder, has; and does some mischief on the way. No ranges. */
-export async function startBadServer(stage: Stage, original: URL, mischief: Mischief): Promise<BadServer> {
+/**
+ * A web server that passes on what another one, or a folder, has; and does some mischief on the way. No ranges.
+ * @param listen makes it listen, and tells its base URL without a slash at the end; on loopback if absent
+ */
+export async function startBadServer(
+  stage: Stage,
+  original: URL,
+  mischief: Mischief,
+  listen: (server: Server) => Promise<string> = listenOnLoopback,
+): Promise<BadServer> {
   const base = new URL(original.href.endsWith('/') ? original.href : `${original.href}/`)
   const asked: string[] = []
   const server = createServer((request, response) => {
@@ -42,19 +52,24 @@ export async function startBadServer(stage: Stage, original: URL, mischief: Misc
     const answer = async (): Promise<void> => {
       const { status, type, body = NOTHING } = await read(new URL(path, base), stage.signal)
       const deed = await mischief(path, body)
-      if (status === 200 || deed.do === 'never') perform(response, type, body, deed)
+      if (status === 200 || deed.do === 'never' || deed.do === 'say') perform(response, type, body, deed)
       else response.writeHead(status).end()
     }
     answer().catch((error: unknown) => response.destroy(error instanceof Error ? error : undefined))
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
   const die = (): void => {
     server.close()
     server.closeAllConnections()
   }
   stage.onEnd(async () => die())
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked, die }
+  return { url: await listen(server), asked, die }
+}
+
+/** On a port of its own. @returns its base URL */
+export async function listenOnLoopback(server: Server): Promise<string> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
 function perform(response: ServerResponse, type: string, body: Uint8Array, deed: Deed): void {
@@ -65,6 +80,11 @@ function perform(response: ServerResponse, type: string, body: Uint8Array, deed:
       break
     case 'replace':
       response.writeHead(200, { ...head, 'Content-Length': deed.body.length }).end(deed.body)
+      break
+    case 'say':
+      response
+        .writeHead(deed.status, { 'Content-Type': deed.type, 'Content-Length': deed.body.length })
+        .end(deed.body)
       break
     case 'silence':
       response.writeHead(200, head).write(body.subarray(0, deed.after), () => deed.onSilence?.())

@@ -1,8 +1,8 @@
-import { once } from 'node:events'
 import { createServer, request } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { RequestOptions, Server } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { listenOnLoopback } from './bad-server.ts'
 import type { Stage } from './stage.ts'
 
 export interface CountingProxy {
@@ -13,8 +13,18 @@ export interface CountingProxy {
   until(bytes: number): Promise<void>
 }
 
+export interface ProxyPlace {
+  /** Makes it listen, and tells its base URL without a slash at the end. */
+  readonly listen: (server: Server) => Promise<string>
+  readonly createConnection?: RequestOptions['createConnection']
+}
+
 /** Between Nix and its narswarm: passes all on as it comes, a cut as a cut, and remembers what was asked for. */
-export async function startCountingProxy(stage: Stage, target: string): Promise<CountingProxy> {
+export async function startCountingProxy(
+  stage: Stage,
+  target: string,
+  { listen, createConnection }: ProxyPlace = { listen: listenOnLoopback },
+): Promise<CountingProxy> {
   const { host, hostname, port } = new URL(target)
   const requests: CountingProxy['requests'] = []
   const sent = { bytes: 0 }
@@ -23,7 +33,15 @@ export async function startCountingProxy(stage: Stage, target: string): Promise<
     const entry = { path, range: incoming.headers.range, status: 0 }
     requests.push(entry)
     const asked = request(
-      { hostname, port, path, method: incoming.method, headers: { ...incoming.headers, host }, agent: false },
+      {
+        hostname,
+        port,
+        path,
+        method: incoming.method,
+        headers: { ...incoming.headers, host },
+        agent: false,
+        createConnection,
+      },
       (answer) => {
         entry.status = answer.statusCode ?? 0
         outgoing.writeHead(entry.status, answer.headers)
@@ -35,14 +53,13 @@ export async function startCountingProxy(stage: Stage, target: string): Promise<
     outgoing.on('close', () => asked.destroy())
     asked.end()
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
+  const url = await listen(server)
   stage.onEnd(async () => {
     server.closeAllConnections()
     server.close()
   })
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url,
     requests,
     async until(bytes) {
       while (sent.bytes < bytes) await sleep(20, undefined, { signal: stage.signal })

@@ -8,6 +8,8 @@ import { promisify } from 'node:util'
 import { stringify } from 'smol-toml'
 import { createAdminClient } from '../../../src/cli/admin-client.ts'
 import type { StatusDocument } from '../../../src/operations/status.ts'
+import { here } from './place.ts'
+import type { Place } from './place.ts'
 import type { Stage } from './stage.ts'
 
 /** A narswarm process, driven as a user drives it: a configuration file, `serve`, the other commands beside it. */
@@ -31,17 +33,25 @@ export interface Narswarm {
 const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
 const UNTIL_DEADLINE_MS = 30_000
 
+export interface Surroundings {
+  readonly place?: Place
+  /** Text of the machine's nix.conf. */
+  readonly nixConf?: string
+}
+
 /** Neither this machine's nix.conf nor the user's configuration reaches it. */
 export async function startNarswarm(
   stage: Stage,
   name: string,
   settings: Record<string, unknown>,
+  { place = here, nixConf }: Surroundings = {},
 ): Promise<Narswarm> {
   const dir = join(stage.dir, name)
   const stateDir = join(dir, 'state')
   const configFile = join(dir, 'config.toml')
   const confDir = join(dir, 'nix')
   await mkdir(confDir, { recursive: true })
+  if (nixConf !== undefined) await writeFile(join(confDir, 'nix.conf'), nixConf)
   const env = {
     PATH: process.env['PATH'] ?? '',
     HOME: join(dir, 'home'),
@@ -63,7 +73,7 @@ export async function startNarswarm(
       state_dir: stateDir,
     }
     await writeFile(configFile, stringify(config))
-    const child = spawn(process.execPath, [MAIN, 'serve', '--config', configFile], {
+    const child = spawn(...place(process.execPath, [MAIN, 'serve', '--config', configFile]), {
       env,
       stdio: ['ignore', 'ignore', 'pipe'],
     })
@@ -106,8 +116,8 @@ export async function startNarswarm(
     status: () => admin.status({ signal }),
     until,
     async cli(...args) {
-      const command = [MAIN, ...args, '--config', configFile]
-      const { stdout } = await promisify(execFile)(process.execPath, command, { env, signal })
+      const line = place(process.execPath, [MAIN, ...args, '--config', configFile])
+      const { stdout } = await promisify(execFile)(...line, { env, signal })
       return stdout
     },
     log: () => told.split('\n'),

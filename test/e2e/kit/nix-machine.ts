@@ -5,6 +5,7 @@ import { basename, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { DatabaseSync } from 'node:sqlite'
 import { nixCommand } from '../../kit/nix.ts'
+import { here } from './place.ts'
 import type { Stage } from './stage.ts'
 
 /** A machine with a Nix of its own, as far as Nix can tell: another store root, and nothing remembered from before. */
@@ -48,7 +49,7 @@ export interface ValidPath {
 /** What a builder finds of this machine. */
 const SANDBOX_PATHS = '/bin /usr /lib /lib64'
 
-export async function openNixMachine(stage: Stage, name: string): Promise<NixMachine> {
+export async function openNixMachine(stage: Stage, name: string, place = here): Promise<NixMachine> {
   const dir = join(stage.dir, name)
   const root = join(dir, 'root')
   const confDir = join(dir, 'conf')
@@ -64,7 +65,7 @@ export async function openNixMachine(stage: Stage, name: string): Promise<NixMac
   stage.keepLog(`nix on ${name}`, () => told.slice(-20_000))
 
   const run = async (program: string, args: readonly string[]): Promise<Outcome & { stdout: string }> => {
-    const child = spawn(...nixCommand(program, ['--store', root, ...args]), {
+    const child = spawn(...place(...nixCommand(program, ['--store', root, ...args])), {
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
       signal: stage.signal,

@@ -20,7 +20,11 @@ export interface Stage {
 const TEST_DEADLINE_MS = 280_000
 
 /** @param outer of the test that this one is within */
-export async function openStage(t: TestContext, outer?: Stage): Promise<Stage> {
+export async function openStage(
+  t: TestContext,
+  outer?: Stage,
+  deadlineMs = TEST_DEADLINE_MS,
+): Promise<Stage> {
   const dir = await mkdtemp(join(tmpdir(), 'narswarm-e2e-'))
   const works: (() => Promise<void>)[] = []
   const logs: [name: string, text: () => string][] = []
@@ -41,7 +45,7 @@ export async function openStage(t: TestContext, outer?: Stage): Promise<Stage> {
   })
   return {
     dir,
-    signal: AbortSignal.any([t.signal, AbortSignal.timeout(TEST_DEADLINE_MS)]),
+    signal: AbortSignal.any([t.signal, AbortSignal.timeout(deadlineMs)]),
     onEnd: (work) => works.push(work),
     keepLog: (name, text) => logs.push([name, text]),
     printLogs,
