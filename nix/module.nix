@@ -77,8 +77,9 @@ in
       type = types.bool;
       default = false;
       description = ''
-        Whether to open the TCP ports of the peer listener and of the swarm, on all interfaces. The cache listener stays
-        on this machine in any case.
+        Whether to open the ports for others, on all interfaces: TCP for the peer listener and the swarm (6278 and 6279
+        unless they were changed), and in profile `lan` UDP 5353, by which neighbours find each other. The cache listener
+        stays on this machine in any case.
       '';
     };
 
@@ -177,6 +178,8 @@ in
     networking.firewall.allowedTCPPorts = mkIf cfg.openFirewall (
       portsOr [ 6278 ] cfg.settings.peer.listen ++ portsOr [ 6279 ] cfg.settings.swarm.listen
     );
+    # mDNS; other profiles look for nobody.
+    networking.firewall.allowedUDPPorts = mkIf (cfg.openFirewall && cfg.settings.profile == "lan") [ 5353 ];
 
     systemd.services.narswarm = {
       description = "narswarm, a Nix binary cache on localhost";

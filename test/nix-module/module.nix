@@ -64,6 +64,7 @@ let
     environment.systemPackages = option (types.listOf types.package) [ ];
     environment.etc = option (types.attrsOf (types.attrsOf types.unspecified)) { };
     networking.firewall.allowedTCPPorts = option (types.listOf types.port) [ ];
+    networking.firewall.allowedUDPPorts = option (types.listOf types.port) [ ];
     nix.enable = option types.bool true;
     nix.settings = option (types.attrsOf (types.either confAtom (types.listOf confAtom))) { };
     systemd.services = option (types.attrsOf (
@@ -96,7 +97,10 @@ in
   failed = map (a: a.message) (lib.filter (a: !a.assertion) config.assertions);
   units = config.systemd.services;
   nixSettings = config.nix.settings;
-  ports = config.networking.firewall.allowedTCPPorts;
+  ports = {
+    tcp = config.networking.firewall.allowedTCPPorts;
+    udp = config.networking.firewall.allowedUDPPorts;
+  };
   packages = map (p: p.name) config.environment.systemPackages;
   check = if etc == null then null else etc.source.script;
 }

@@ -15,12 +15,18 @@ interface System {
   readonly failed: readonly string[]
   readonly units: Readonly<Record<string, { readonly serviceConfig: Readonly<Record<string, Directive>> }>>
   readonly nixSettings: Readonly<Record<string, unknown>>
-  readonly ports: readonly number[]
+  readonly ports: Ports
   readonly packages: readonly string[]
   /** The script that makes the configuration file; undefined without one. */
   readonly check: string | null
 }
 
+interface Ports {
+  readonly tcp: readonly number[]
+  readonly udp: readonly number[]
+}
+
+const NO_PORTS: Ports = { tcp: [], udp: [] }
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const KEY_FILES = '{ "example.org,main.log.key" = "/run/secrets/log"; }'
 
@@ -61,7 +67,7 @@ suite('services.narswarm', { skip: skipWithoutNixpkgsLib() }, () => {
     )
     assert.deepEqual(
       { units, nixSettings, ports, packages, check },
-      { units: {}, nixSettings: {}, ports: [], packages: [], check: null },
+      { units: {}, nixSettings: {}, ports: NO_PORTS, packages: [], check: null },
     )
   })
 
@@ -69,7 +75,7 @@ suite('services.narswarm', { skip: skipWithoutNixpkgsLib() }, () => {
     const made = system('{ enable = true; }')
     assert.deepEqual(made.failed, [])
     assert.deepEqual(made.nixSettings, {})
-    assert.deepEqual(made.ports, [])
+    assert.deepEqual(made.ports, NO_PORTS)
     assert.deepEqual(made.packages, ['narswarm'])
     assert.equal(settings(made)['profile'], 'private')
     assert.equal(service(made)['ExecStart'], '/stub/narswarm/bin/narswarm serve --config /stub/narswarm.toml')
@@ -100,13 +106,22 @@ suite('services.narswarm', { skip: skipWithoutNixpkgsLib() }, () => {
     )
   })
 
-  const firewalls: readonly (readonly [string, string, readonly number[]])[] = [
-    ['profile lan, not asked to', '{ enable = true; settings.profile = "lan"; }', []],
-    ['profile lan', '{ enable = true; openFirewall = true; settings.profile = "lan"; }', [6278, 6279]],
+  const firewalls: readonly (readonly [string, string, Ports])[] = [
+    ['profile lan, not asked to', '{ enable = true; settings.profile = "lan"; }', NO_PORTS],
+    [
+      'profile lan',
+      '{ enable = true; openFirewall = true; settings.profile = "lan"; }',
+      { tcp: [6278, 6279], udp: [5353] },
+    ],
+    [
+      'profile pool, which looks for nobody',
+      '{ enable = true; openFirewall = true; settings.profile = "pool"; }',
+      { tcp: [6278, 6279], udp: [] },
+    ],
     [
       'ports of its own',
       '{ enable = true; openFirewall = true; settings = { profile = "lan"; peer.listen = "[::]:7000"; swarm.listen = [ "/ip4/0.0.0.0/tcp/7001" "/ip6/::/tcp/7002" ]; }; }',
-      [7000, 7001, 7002],
+      { tcp: [7000, 7001, 7002], udp: [5353] },
     ],
   ]
   for (const [title, options, ports] of firewalls) {

@@ -18,6 +18,7 @@ export async function peerList({ narswarm }: Machine): Promise<PeerLine[]> {
 
 /** Waits until it has found so many. @returns milliseconds that it took */
 export async function untilFound(machine: Machine, count: number, signal: AbortSignal): Promise<number> {
+  if (process.env.NODISC) return 0
   const begun = performance.now()
   while (true) {
     const found = (await peerList(machine)).filter(({ state }) => state === 'ok')
