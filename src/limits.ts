@@ -263,6 +263,42 @@ export const NEIGHBOUR_PROBES_COUNT = 16
 export const NEIGHBOUR_TURN_MS = 250
 /** Until the first answers of those that were named; a start waits no longer for them. */
 export const NEIGHBOUR_START_MS = 250
+/** RFC 6762, 17. Ours have some 500 bytes. */
+export const MDNS_PACKET_MAX_BYTES = 9_000
+/** Of our service; of others only a label is looked at. */
+export const MDNS_PACKETS_PER_SECOND = 100
+export const MDNS_ADVERT_ADDRESSES_COUNT = 8
+export const MDNS_ADVERTS_PER_PACKET_COUNT = 8
+export const MDNS_TTL_S = 120
+/** Pauses between questions: the first may be lost, and who starts later announces itself. The last one stays. */
+export const MDNS_QUERY_PAUSES_MS = [1_000, 3_000, 10_000, 30_000, 60_000] as const
+/** Whoever asks, and however often (RFC 6762, 6: once a second on each link). */
+export const MDNS_ANSWER_PAUSE_MS = 1_000
+/** Answers of many to one question do not collide (RFC 6762, 6). */
+export const MDNS_ANSWER_DELAY_MS = 100
+/** How often is looked whether an interface came or went. */
+export const LINKS_LOOK_MS = 3_000
+export const HELLO_MAX_BYTES = 1 * KIB
+/** Dial, handshake and both lines: on a LAN some 20 ms. */
+export const HELLO_DEADLINE_MS = 3_000
+/** Answered in all: each may become a row and a line of the log. */
+export const HELLOS_PER_MINUTE_COUNT = 240
+export const HELLO_STREAMS_COUNT = 2
+/** One that is still connected is greeted again no sooner, however often it is heard. */
+export const HELLO_FRESH_MS = 30_000
+/** One that was named by its multiaddr is greeted again, heard or not: it may have moved. */
+export const HELLO_NAMED_MS = 5 * 60_000
+/** Those that were heard: a flood of them costs no more than this. */
+export const DIAL_CANDIDATES_COUNT = 256
+/** Told by one sender. */
+export const DIAL_CANDIDATES_PER_SENDER_COUNT = 4
+/** Not heard for so long: forgotten. */
+export const DIAL_CANDIDATE_MS = 3 * 60_000
+export const DIALS_AT_ONCE_COUNT = 4
+export const DIALS_PER_MINUTE_COUNT = 30
+/** After a failure, doubled each time in a row. */
+export const DIAL_REST_FLOOR_MS = 2_000
+export const DIAL_REST_CEILING_MS = 5 * 60_000
 /** Of `peer ban`, and of what others say about a neighbour. */
 export const NEIGHBOUR_REASON_MAX_CHARS = 200
 

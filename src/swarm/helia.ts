@@ -20,6 +20,8 @@ import { lanGate } from './address-gate.ts'
 import { attachToBitswap } from './bitswap-wire.ts'
 import type { SharedBlocks } from './blockstore.ts'
 import { createHeliaBlockstore } from './blockstore.ts'
+import { createDiscovery } from './discovery.ts'
+import type { Discovery } from './discovery.ts'
 import { loadIdentity } from './identity.ts'
 import { createLedger } from './ledger.ts'
 import type { Upload } from './upload.ts'
@@ -30,6 +32,7 @@ import type { WorkerConfig } from './worker-protocol.ts'
 export interface HeliaNode {
   readonly peerId: string
   readonly wants: Wants
+  readonly discovery: Discovery
   /** Multiaddrs with `/p2p/<peer id>`; none when it only dials. */
   addrs(): string[]
   stop(): Promise<void>
@@ -41,9 +44,14 @@ export interface HeliaNode {
  */
 export async function startHelia(
   config: Pick<WorkerConfig, 'keyFile' | 'listen' | 'lan'>,
-  deps: { readonly blocks: SharedBlocks; readonly upload: Upload; readonly log: Log },
+  deps: {
+    readonly blocks: SharedBlocks
+    readonly upload: Upload
+    readonly onNeighbour: (peerId: string, url: string) => void
+    readonly log: Log
+  },
 ): Promise<HeliaNode> {
-  const { blocks, upload, log } = deps
+  const { blocks, upload, onNeighbour, log } = deps
   const privateKey = await loadIdentity(config.keyFile)
   const helia = withBitswap(
     withLibp2pLight(createHeliaLight({ blockstore: createHeliaBlockstore(blocks) }), {
@@ -77,6 +85,7 @@ export async function startHelia(
   const { libp2p } = helia
   const wants = createWants(libp2p)
   const ledger = createLedger({ libp2p, blocks, upload, clock: () => performance.now(), log })
+  const discovery = await createDiscovery({ libp2p, listen: config.listen, onMet: onNeighbour, log })
   attachToBitswap(helia, {
     onWantlist: (peer, wantlist) => {
       ledger.receive(peer, wantlist)
@@ -92,8 +101,10 @@ export async function startHelia(
   return {
     peerId: libp2p.peerId.toString(),
     wants,
+    discovery,
     addrs: () => libp2p.getMultiaddrs().map(String),
     async stop() {
+      await discovery.stop()
       wants.close()
       ledger.close()
       await helia.stop()

@@ -15,7 +15,7 @@ import type { Log } from '../log.ts'
 import type { BlockSource, SourceId } from '../source.ts'
 import { COST, SourceFaultError, SourceLieError, SourceMissError } from '../source.ts'
 import { peerIdIn } from './peer-address.ts'
-import type { FailureKind, FromWorker, ToWorker, WorkerConfig } from './worker-protocol.ts'
+import type { DiscoverConfig, FailureKind, FromWorker, ToWorker, WorkerConfig } from './worker-protocol.ts'
 
 export type SwarmConfig = WorkerConfig
 
@@ -35,6 +35,14 @@ export interface SwarmNode {
    * @throws RangeError when the address does not end in `/p2p/<peer id>`
    */
   bitswapSource(address: string): BlockSource
+  /**
+   * Looks for neighbours from now on, and says where we are; once.
+   *
+   * @param onNeighbour told of each that was met, again each time
+   */
+  discover(config: DiscoverConfig, onNeighbour: (peer: { peerId: string; url: URL }) => void): void
+  /** Those to be greeted anyhow, in place of those that `discover` or the last call named. */
+  name(addresses: readonly string[]): void
   stop(): Promise<void>
 }
 
@@ -61,6 +69,9 @@ export async function startSwarmNode(config: SwarmConfig, deps: { log: Log }): P
   /** Once it has been ready: from then on it is started again, before that the caller is told. */
   let running = false
   let ready: Ready | undefined
+  /** For the next thread too. */
+  let discovering: DiscoverConfig | undefined
+  let onNeighbour: ((peer: { peerId: string; url: URL }) => void) | undefined
 
   const settle = (id: number): Pending | undefined => {
     const request = pending.get(id)
@@ -78,6 +89,9 @@ export async function startSwarmNode(config: SwarmConfig, deps: { log: Log }): P
         return
       case 'failure':
         settle(message.id)?.fail(message.kind, message.message)
+        return
+      case 'neighbour':
+        onNeighbour?.({ peerId: message.peerId, url: new URL(message.url) })
         return
       case 'log':
         log[message.level](message.fields, message.message)
@@ -109,6 +123,7 @@ export async function startSwarmNode(config: SwarmConfig, deps: { log: Log }): P
     const started = startThread(config, { onMessage, onExit })
     thread = started
     ready = await started.ready
+    if (discovering !== undefined) started.post({ type: 'discover', config: discovering })
   }
 
   const fetchBlock = async (
@@ -177,6 +192,16 @@ export async function startSwarmNode(config: SwarmConfig, deps: { log: Log }): P
         cost: COST.swarm,
         fetch: ({ cid, maxBytes }, { signal }) => fetchBlock(id, address, cid, maxBytes, signal),
       }
+    },
+    discover(whom, told) {
+      onNeighbour = told
+      discovering = whom
+      thread?.post({ type: 'discover', config: whom })
+    },
+    name(addresses) {
+      if (discovering === undefined) return
+      discovering = { ...discovering, named: addresses }
+      thread?.post({ type: 'name', addrs: addresses })
     },
     async stop() {
       stopping = true

@@ -28,6 +28,21 @@ export interface ServeConfig {
   readonly store?: { readonly storeDir: string; readonly root?: string; readonly stateDir?: string }
 }
 
+/** Whom to look for, and what to say to them. */
+export interface DiscoverConfig {
+  readonly hello: {
+    /** Port of the peer listener; 0: there is none. */
+    readonly http: number
+    readonly storeDir: string
+  }
+  /** Names of those that neighbours are looked for on and may come from; absent: all but loopback, from private addresses. */
+  readonly interfaces?: readonly string[]
+  /** Absent: nobody is looked for by mDNS. */
+  readonly mdns?: { readonly port?: number }
+  /** Multiaddrs of those to be greeted anyhow. */
+  readonly named: readonly string[]
+}
+
 export type ToWorker =
   | {
       readonly type: 'fetch'
@@ -40,12 +55,18 @@ export type ToWorker =
     }
   /** Frees the want; no answer follows, and one that is already under way is dropped. */
   | { readonly type: 'cancel'; readonly id: number }
+  /** Once, when the listeners are open. */
+  | { readonly type: 'discover'; readonly config: DiscoverConfig }
+  /** In place of those of `discover`. */
+  | { readonly type: 'name'; readonly addrs: readonly string[] }
   | { readonly type: 'stop' }
 
 export type FromWorker =
   | { readonly type: 'ready'; readonly peerId: string; readonly addrs: readonly string[] }
   | { readonly type: 'block'; readonly id: number; readonly bytes: Uint8Array }
   | { readonly type: 'failure'; readonly id: number; readonly kind: FailureKind; readonly message: string }
+  /** A narswarm for our store proved its peer id, and has a peer listener at `url`. Told again each time it is met. */
+  | { readonly type: 'neighbour'; readonly peerId: string; readonly url: string }
   | {
       readonly type: 'log'
       readonly level: 'debug' | 'info' | 'warn' | 'error'

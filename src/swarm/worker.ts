@@ -27,6 +27,7 @@ async function run(port: MessagePort, config: WorkerConfig): Promise<void> {
   const node = await startHelia(config, {
     blocks: shared.blocks,
     upload: createUpload(config.line ?? createSharedLine(undefined)),
+    onNeighbour: (peerId, url) => post({ type: 'neighbour', peerId, url }),
     log,
   })
   const underWay = new Map<number, AbortController>()
@@ -59,6 +60,12 @@ async function run(port: MessagePort, config: WorkerConfig): Promise<void> {
         return
       case 'cancel':
         underWay.get(message.id)?.abort()
+        return
+      case 'discover':
+        node.discovery.start(message.config)
+        return
+      case 'name':
+        node.discovery.name(message.addrs)
         return
       case 'stop':
         void node.stop().finally(() => {
