@@ -35,6 +35,8 @@ export interface Config {
     /** Bytes a second over all doors; undefined: as fast as it goes. */
     readonly upload: number | undefined
   }
+  /** Where neighbours are looked for by mDNS; interfaces: all but loopback when there are none. */
+  readonly lan: { readonly discover: boolean; readonly interfaces: readonly string[] | undefined }
   readonly peers: { readonly urls: readonly URL[]; readonly addrs: readonly string[] }
   readonly feeds: readonly FollowedFeedConfig[]
   /** Bytes; undefined: by the size of the disk. */

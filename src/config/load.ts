@@ -199,13 +199,16 @@ function complete(
   if (file.trust?.keys === undefined && trustedPublicKeys !== undefined) origins.set('trust.keys', 'nix.conf')
   const upstreams = file.upstreams ?? upstreamsOf(substituters ?? [NIXOS_CACHE], listen, warn)
   const trusted = file.trust?.keys ?? keysOf(trustedPublicKeys ?? [NIXOS_KEY], warn)
-  const peer = file.peer?.listen ?? (sharing ? parseHostPort('0.0.0.0:6278') : undefined)
+  const peer = file.peer?.listen ?? (sharing ? parseHostPort('[::]:6278') : undefined)
   if (peer !== undefined && !sharing) {
     warnings.push(`peer.listen is set, but ${nothing}: there will be no peer listener`)
   }
-  const swarmListen = file.swarm?.listen ?? (sharing ? ['/ip4/0.0.0.0/tcp/6279'] : [])
+  const swarmListen = file.swarm?.listen ?? (sharing ? ['/ip4/0.0.0.0/tcp/6279', '/ip6/::/tcp/6279'] : [])
   if (swarmListen.length > 0 && !sharing) {
     warnings.push(`swarm.listen is set, but ${nothing}: nobody will be answered there`)
+  }
+  if (file.lan !== undefined && profile !== 'lan') {
+    warnings.push(`[lan] is set, but profile ${profile} looks for no neighbours`)
   }
   if (profile === 'pool' && file.share?.keys === undefined) {
     warnings.push('profile pool without share.keys shares only what cache.nixos.org-1 signed')
@@ -225,6 +228,7 @@ function complete(
     swarm: { listen: sharing ? swarmListen : [] },
     trust: { keys: trusted, threshold: file.trust?.threshold ?? 1 },
     share,
+    lan: { discover: profile === 'lan' && file.lan?.discover !== false, interfaces: file.lan?.interfaces },
     peers: { urls: file.peers?.urls ?? [], addrs: file.peers?.addrs ?? [] },
     feeds: (file.feed ?? []).map(({ name, root_key: rootKey, sources }) => ({ name, rootKey, sources })),
     spool: { maxBytes: file.spool?.max_size, minFreeBytes: file.spool?.min_free },

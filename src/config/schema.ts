@@ -111,7 +111,9 @@ export const configSchema = z.strictObject({
     .strictObject({
       listen: hostPort
         .optional()
-        .describe('Where others find what is shared. Default: 0.0.0.0:6278, only in a profile that shares.'),
+        .describe(
+          'Where others find what is shared. Default: [::]:6278, IPv4 too; only in a profile that shares.',
+        ),
     })
     .optional()
     .describe('The HTTP listener for others: what is shared, as a binary cache and as an IPFS gateway.'),
@@ -120,7 +122,7 @@ export const configSchema = z.strictObject({
       listen: z
         .array(parsed(checkListenAddress))
         .optional()
-        .describe('libp2p addresses. Default: /ip4/0.0.0.0/tcp/6279, only in a profile that shares.'),
+        .describe('libp2p addresses. Default: port 6279 of IPv4 and IPv6, only in a profile that shares.'),
     })
     .optional()
     .describe('The libp2p listener for others.'),
@@ -156,12 +158,30 @@ export const configSchema = z.strictObject({
     })
     .optional()
     .describe('What others may have.'),
+  lan: z
+    .strictObject({
+      discover: z
+        .boolean()
+        .optional()
+        .describe(
+          'Whether neighbours are looked for, and told of us, by mDNS. Default: true in profile `lan`.',
+        ),
+      interfaces: z
+        .array(z.string().regex(/^[^\s/%]{1,64}$/, 'expected the name of a network interface, such as eth0'))
+        .min(1)
+        .optional()
+        .describe('Network interfaces that neighbours are looked for on. Default: all but loopback.'),
+    })
+    .optional()
+    .describe('Neighbours, in profile `lan`.'),
   peers: z
     .strictObject({
       urls: z
         .array(url('http', 'https'))
         .optional()
-        .describe('Peer listeners of other narswarms, or trustless gateways, to get blocks from.'),
+        .describe(
+          'Binary caches near by: peer listeners of other narswarms, harmonia, nix-serve, any. A trustless gateway will do too.',
+        ),
       addrs: z
         .array(parsed(checkPeerAddress))
         .optional()

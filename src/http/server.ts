@@ -42,6 +42,7 @@ const NO_HOST = 'no-host.invalid'
 
 /**
  * Connections from addresses that `accepts` does not take are closed without a word.
+ * `::` listens by IPv4 too, and by that alone on a machine without IPv6.
  *
  * A unix socket is made with mode 0600, and replaces one that a crash left behind: the state directory's lock says that
  * nobody listens there.
@@ -120,7 +121,11 @@ function statusLine(code: string | undefined): string {
 async function bind(server: Server, address: ListenAddress): Promise<void> {
   if ('path' in address) await removeStaleSocket(address.path)
   await new Promise<void>((resolve, reject) => {
-    const failed = (cause: Error) => {
+    const failed = (cause: NodeJS.ErrnoException) => {
+      if (!('path' in address) && address.host === '::' && NO_IPV6.has(cause.code ?? '')) {
+        bind(server, { host: '0.0.0.0', port: address.port }).then(resolve, reject)
+        return
+      }
       const where = 'path' in address ? address.path : `${address.host}:${address.port}`
       reject(new ListenError(`cannot listen on ${where}: ${cause.message}`, { cause }))
     }
@@ -143,6 +148,9 @@ async function bind(server: Server, address: ListenAddress): Promise<void> {
   })
 }
 
+/** What Linux says when IPv6 is off: without the module, and by sysctl. */
+const NO_IPV6: ReadonlySet<string> = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL'])
+
 async function removeStaleSocket(path: string): Promise<void> {
   try {
     if ((await lstat(path)).isSocket()) await unlink(path)
@@ -154,7 +162,7 @@ async function removeStaleSocket(path: string): Promise<void> {
 function boundAddress(server: Server, address: ListenAddress): ListenAddress {
   const bound = server.address()
   if ('path' in address || bound === null || typeof bound === 'string') return address
-  return { host: address.host, port: bound.port }
+  return { host: bound.address === '0.0.0.0' ? bound.address : address.host, port: bound.port }
 }
 
 function closer(server: Server, connections: Connections): (graceMs: number) => Promise<void> {

@@ -30,7 +30,7 @@ export interface MdnsDeps {
 }
 
 /** RFC 6762. Tests use another port: that of the machine is shared by all who speak mDNS on it. */
-export const MDNS_PORT = 5353
+const MDNS_PORT = 5353
 const GROUPS = { udp4: '224.0.0.251', udp6: 'ff02::fb' } as const
 type Family = keyof typeof GROUPS
 

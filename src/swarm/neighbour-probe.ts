@@ -23,7 +23,7 @@ export interface NeighbourProbe {
   close(): Promise<void>
 }
 
-export interface ProbeAnswer {
+interface ProbeAnswer {
   /** A cache without a gateway, or (a Kubo) a gateway, were it without a cache: that answers each narinfo with a miss. */
   readonly kind: Neighbour['kind']
   /** Until the head of the first answer. */

@@ -43,7 +43,7 @@ export interface NeighbourReport {
   readonly latencyMs?: number
 }
 
-export type ProbeOutcome =
+type ProbeOutcome =
   { readonly kind: Neighbour['kind']; readonly latencyMs: number } | { readonly error: string }
 
 export interface NeighbourTable extends Neighbours {

@@ -132,13 +132,13 @@ export function createDoors(
         log.debug({ address }, 'profile lan: a connection from outside of the LAN was closed')
         return false
       }
-      const answers = config.profile !== 'private' || config.peers.addrs.length > 0
+      const answers = config.profile !== 'private' || neighbours.table.named().length > 0
       const node = answers ? await swarm.start(true) : undefined
       const cache = await opened(cacheApp(), config.cache.listen)
       const peer =
         config.peer === undefined ? undefined : await opened(peerApp(), config.peer.listen, accepts)
       await opened(createAdminApp({ operations, log }), { path: adminSocketPath(config) })
-      await neighbours.start()
+      await neighbours.start(node, peer !== undefined && 'port' in peer.address ? peer.address.port : 0)
       for (const upstream of upstreams) void keepChecking(upstream, log, signal)
       void keepFollowing(feeds.follower, log, signal)
       void keepSigning(feeds.published, log, signal)

@@ -103,8 +103,8 @@ sources = ["https://example.org/feed", "file:///srv/feed"]
 void test('a profile that shares listens for others', () => {
   for (const profile of ['lan', 'public']) {
     const config = of(`profile = "${profile}"`)
-    assert.deepEqual(config.peer, { listen: { host: '0.0.0.0', port: 6278 } })
-    assert.deepEqual(config.swarm.listen, ['/ip4/0.0.0.0/tcp/6279'])
+    assert.deepEqual(config.peer, { listen: { host: '::', port: 6278 } })
+    assert.deepEqual(config.swarm.listen, ['/ip4/0.0.0.0/tcp/6279', '/ip6/::/tcp/6279'])
   }
 })
 

@@ -36,12 +36,15 @@ async function looking(
   const node = await startNode(t, await tempDir(t), { listen: [LOOPBACK, '/ip6/::1/tcp/0'] }, log)
   const seen: { peerId: string; url: string }[] = []
   const waiting: ((one: { peerId: string; url: string }) => void)[] = []
-  node.discover({ hello: { http, storeDir }, interfaces: ['lo'], named: [], ...config }, ({ peerId, url }) => {
-    const one = { peerId, url: url.href }
-    const next = waiting.shift()
-    if (next === undefined) seen.push(one)
-    else next(one)
-  })
+  node.discover(
+    { hello: { http, storeDir }, interfaces: ['lo'], named: [], ...config },
+    ({ peerId, url }) => {
+      const one = { peerId, url: url.href }
+      const next = waiting.shift()
+      if (next === undefined) seen.push(one)
+      else next(one)
+    },
+  )
   return {
     node,
     log,
@@ -52,28 +55,36 @@ async function looking(
   }
 }
 
-test('two that listen on one link find each other by mDNS and prove who they are', { timeout: 20_000 }, async (t) => {
-  const mdns = { port: await freePort() }
-  const a = await looking(t, 7001, { mdns })
-  const b = await looking(t, 7002, { mdns })
-  const [ofA, ofB] = await Promise.all([a.met(), b.met()])
-  assert.equal(ofA.peerId, b.node.peerId)
-  assert.equal(ofB.peerId, a.node.peerId)
-  assert.match(ofA.url, /^http:\/\/(127\.0\.0\.1|\[::1\]):7002\/$/)
-  assert.match(ofB.url, /^http:\/\/(127\.0\.0\.1|\[::1\]):7001\/$/)
-})
+test(
+  'two that listen on one link find each other by mDNS and prove who they are',
+  { timeout: 20_000 },
+  async (t) => {
+    const mdns = { port: await freePort() }
+    const a = await looking(t, 7001, { mdns })
+    const b = await looking(t, 7002, { mdns })
+    const [ofA, ofB] = await Promise.all([a.met(), b.met()])
+    assert.equal(ofA.peerId, b.node.peerId)
+    assert.equal(ofB.peerId, a.node.peerId)
+    assert.match(ofA.url, /^http:\/\/(127\.0\.0\.1|\[::1\]):7002\/$/)
+    assert.match(ofB.url, /^http:\/\/(127\.0\.0\.1|\[::1\]):7001\/$/)
+  },
+)
 
 for (const [family, index] of [
   ['127.0.0.1', 0],
   ['[::1]', 1],
 ] as const) {
-  test(`one that was named by a multiaddr of ${family} is met without mDNS, and meets us`, { timeout: 20_000 }, async (t) => {
-    const a = await looking(t, 7001, {})
-    const address = a.node.addrs()[index] ?? ''
-    const b = await looking(t, 7002, { named: [address] })
-    assert.deepEqual(await b.met(), { peerId: a.node.peerId, url: `http://${family}:7001/` })
-    assert.deepEqual(await a.met(), { peerId: b.node.peerId, url: `http://${family}:7002/` })
-  })
+  test(
+    `one that was named by a multiaddr of ${family} is met without mDNS, and meets us`,
+    { timeout: 20_000 },
+    async (t) => {
+      const a = await looking(t, 7001, {})
+      const address = a.node.addrs()[index] ?? ''
+      const b = await looking(t, 7002, { named: [address] })
+      assert.deepEqual(await b.met(), { peerId: a.node.peerId, url: `http://${family}:7001/` })
+      assert.deepEqual(await a.met(), { peerId: b.node.peerId, url: `http://${family}:7002/` })
+    },
+  )
 }
 
 test('one that is named later is met too', { timeout: 20_000 }, async (t) => {
