@@ -33,6 +33,8 @@ export function createAdminClient(socketPath: string): Operations {
     createFeed: (name, options) => ask({ path: ADMIN_ROUTES.feeds, body: { name } }, options),
     verify: (path, options) => ask({ path: ADMIN_ROUTES.verify, body: { path } }, options),
     verifySpool: (options) => ask({ path: ADMIN_ROUTES.verifySpool, body: {} }, options),
+    peers: (options) => ask({ path: ADMIN_ROUTES.peers }, options),
+    changePeer: (body, options) => ask({ path: ADMIN_ROUTES.peers, body }, options),
     gc: (gcRequest, options) => ask({ path: ADMIN_ROUTES.gc, body: gcRequest }, options),
 
     publish: (body, options) =>

@@ -13,6 +13,8 @@ import { addGc } from './gc.ts'
 import { addKeygen } from './keygen.ts'
 import { createOutput } from './output.ts'
 import type { Output } from './output.ts'
+import { addPeerAdd, addPeerBan, addPeerRemove, addPeerUnban } from './peer-change.ts'
+import { addPeerList } from './peer-list.ts'
 import { addPublish } from './publish.ts'
 import { addServe } from './serve.ts'
 import { addStatus } from './status.ts'
@@ -93,6 +95,12 @@ Environment: NARSWARM_CONFIG, NO_COLOR, NARSWARM_DEBUG=1 (stacks).`,
   addVerify(program, context)
   addPublish(program, context)
   addGc(program, context)
+  const peer = program.command('peer').description('see who is near, add and ban')
+  addPeerList(peer, context)
+  addPeerAdd(peer, context)
+  addPeerRemove(peer, context)
+  addPeerBan(peer, context)
+  addPeerUnban(peer, context)
   const feed = program.command('feed').description('make feeds, and look at them')
   addFeedCreate(feed, context)
   addFeedStatus(feed, context)

@@ -19,6 +19,7 @@ import {
   failureStatus,
   gcBody,
   operationFailure,
+  peerChangeBody,
   publishBody,
   verifyBody,
   verifyFeedBody,
@@ -92,6 +93,14 @@ export function createAdminApp(deps: AdminAppDeps): Hono<HttpEnv> {
     const { dryRun, maxBytes } = await readBody(c, gcBody)
     const request = maxBytes === undefined ? { dryRun } : { dryRun, maxBytes }
     return send(c, jsonAnswer(await operations.gc(request, { signal: requestSignal(c) })))
+  })
+  app.get(ADMIN_ROUTES.peers, async (c) =>
+    send(c, jsonAnswer(await operations.peers({ signal: requestSignal(c) }))),
+  )
+  app.post(ADMIN_ROUTES.peers, async (c) => {
+    const { reason, ...rest } = await readBody(c, peerChangeBody)
+    const change = reason === undefined ? rest : { ...rest, reason }
+    return send(c, jsonAnswer(await operations.changePeer(change, { signal: requestSignal(c) })))
   })
   app.post(ADMIN_ROUTES.publish, async (c) => {
     const { from, ...rest } = await readBody(c, publishBody)

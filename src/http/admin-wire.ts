@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { AUDIT_SAMPLE_MAX_COUNT } from '../limits.ts'
 import { PublishError } from '../publish/errors.ts'
 import { RequestError, VerificationError } from '../operations/operations.ts'
+import { PEER_ACTIONS } from '../operations/peers.ts'
 import { SourceFaultError, SourceLieError } from '../source.ts'
 import { NarHashMismatchError, NoSourceError } from '../substitute/errors.ts'
 
@@ -14,6 +15,7 @@ export const ADMIN_ROUTES = {
   verifySpool: '/v1/verify-spool',
   verifyFeed: '/v1/verify-feed',
   gc: '/v1/gc',
+  peers: '/v1/peers',
 } as const
 
 export const createFeedBody = z.strictObject({ name: z.string() })
@@ -32,6 +34,12 @@ export const gcBody = z.strictObject({ dryRun: z.boolean(), maxBytes: z.int().mi
 export const verifyFeedBody = z.strictObject({
   feed: z.string(),
   sample: z.union([z.int().min(1).max(AUDIT_SAMPLE_MAX_COUNT), z.literal('all')]),
+})
+
+export const peerChangeBody = z.strictObject({
+  action: z.enum(PEER_ACTIONS),
+  peer: z.string(),
+  reason: z.string().optional(),
 })
 
 /** An operation without anything to say. */

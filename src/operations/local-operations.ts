@@ -8,6 +8,8 @@ import { RequestError } from './operations.ts'
 import type { Operations } from './operations.ts'
 import { publishRequest } from './publish.ts'
 import type { PublishDeps } from './publish.ts'
+import { changePeer } from './change-peer.ts'
+import { describePeers } from './peers.ts'
 import { describeFollowed, describePublished } from './status.ts'
 import type { FeedsReport, StatusDocument } from './status.ts'
 import { verifyPath } from './verify.ts'
@@ -18,6 +20,7 @@ import type { SpoolKeeper } from '../spool/keeper.ts'
 import type { LeafIndex } from '../spool/leaf-index.ts'
 import type { Spool } from '../spool/spool.ts'
 import type { Log } from '../log.ts'
+import type { NeighbourTable } from '../swarm/neighbour-table.ts'
 import type { Auditor } from './auditor.ts'
 
 export interface OperationsDeps extends Omit<PublishDeps, 'feeds'> {
@@ -29,6 +32,7 @@ export interface OperationsDeps extends Omit<PublishDeps, 'feeds'> {
   resolver: Resolver
   transfers: Transfers
   auditor: Auditor
+  neighbours: NeighbourTable
   spool: { spool: Spool; index: LeafIndex; keeper: SpoolKeeper; log: Log }
   /** All of the status document but its feeds and audits. */
   describe(): Omit<StatusDocument, 'feeds' | 'audit'>
@@ -73,5 +77,7 @@ export function createOperations(deps: OperationsDeps, config: { storeDir: strin
     verifySpool: (options) => checkSpool(deps.spool, options),
     verifyFeed: (request, options) => deps.auditor.run(request, options),
     gc: (request, options) => deps.spool.keeper.gc(request, options),
+    peers: () => Promise.resolve(describePeers(deps.neighbours)),
+    changePeer: async (change) => changePeer(deps.neighbours, change),
   }
 }

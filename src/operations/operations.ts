@@ -8,6 +8,7 @@ import type { CallOptions } from '../source.ts'
 import type { SpoolCheck } from '../spool/check.ts'
 import type { GcReport, GcRequest } from '../spool/keeper.ts'
 import type { AuditOutcome } from './audit-memory.ts'
+import type { PeerChange, PeersReport } from './peers.ts'
 import type { FeedsReport, StatusDocument } from './status.ts'
 
 export interface PublishRequest {
@@ -100,4 +101,7 @@ export interface Operations {
    */
   verifyFeed(request: AuditRequest, options: CallOptions): AsyncIterable<AuditEvent>
   gc(request: GcRequest, options: CallOptions): Promise<GcReport>
+  peers(options: CallOptions): Promise<PeersReport>
+  /** @throws RequestError @returns its id */
+  changePeer(change: PeerChange, options: CallOptions): Promise<{ id: string }>
 }

@@ -243,6 +243,6 @@ export function describeBad(bad: BadEntry, storeDir: string): BadEntryReport {
 }
 
 /** RFC 3339, to the second. */
-function time(ms: number): string {
+export function time(ms: number): string {
   return new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z')
 }

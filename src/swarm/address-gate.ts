@@ -6,10 +6,9 @@ import { isLanAddress } from '../config/ip-address.ts'
  * Only addresses of a LAN come in, and only they are dialled: what peers say of themselves (mDNS, identify) may name any
  * host on the internet.
  *
- * @param alsoDials multiaddrs that the user named
+ * @param named multiaddrs that the user named, those that are added later too
  */
-export function lanGate(alsoDials: readonly string[]): ConnectionGater {
-  const named = new Set(alsoDials)
+export function lanGate(named: ReadonlySet<string>): ConnectionGater {
   return {
     denyInboundConnection: ({ remoteAddr }) => !isInLan(remoteAddr),
     denyDialMultiaddr: (address) => !named.has(address.toString()) && !isInLan(address),

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { networkInterfaces } from 'node:os'
 import type { Libp2p } from '@libp2p/interface'
+import { isLoopback } from '../config/address.ts'
+import { isLanAddress } from '../config/ip-address.ts'
 import { DIAL_REST_FLOOR_MS } from '../limits.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
@@ -9,7 +11,7 @@ import type { Dial } from './dial-book.ts'
 import { createGreeter } from './greeter.ts'
 import type { Met } from './greeter.ts'
 import type { Hello } from './hello.ts'
-import { chooseLinks, isLanAddress } from './links.ts'
+import { chooseLinks } from './links.ts'
 import type { Link } from './links.ts'
 import type { Advertised } from './mdns-packet.ts'
 import { startMdns } from './mdns.ts'
@@ -29,12 +31,14 @@ export interface Discovery {
  * Finds narswarms: who is heard by mDNS or was named by a multiaddr is dialled, proves its peer id, and says where its peer
  * listener is.
  *
- * @param deps.onMet one that is for our store
+ * @param deps.onMet told of one that is for our store
  */
 export async function createDiscovery(deps: {
   readonly libp2p: Libp2p
   readonly listen: readonly string[]
   readonly onMet: (peerId: string, url: string) => void
+  /** Filled with what was named: wherever that is, it may be dialled. */
+  readonly named: Set<string>
   readonly log: Log
 }): Promise<Discovery> {
   const { libp2p, log } = deps
@@ -69,11 +73,19 @@ export async function createDiscovery(deps: {
     libp2p,
     own: () => own,
     mayAsk: (host) =>
-      interfaces === undefined ? isLanAddress(host) : links().some((link) => link.has(host)),
+      interfaces === undefined
+        ? isLanAddress(host) && !isLoopback(host)
+        : links().some((link) => link.has(host)),
     onMet: met,
     stopwatch,
     log,
   })
+
+  const name = (addresses: readonly string[]): void => {
+    for (const address of addresses) deps.named.add(address)
+    book.name(addresses.map(withPeerId))
+    turn()
+  }
 
   const greet = async (dial: Dial): Promise<void> => {
     try {
@@ -100,7 +112,6 @@ export async function createDiscovery(deps: {
     start(config) {
       own = { version: 1, ...config.hello }
       interfaces = config.interfaces
-      book.name(config.named.map(withPeerId))
       if (config.mdns !== undefined) {
         mdns = startMdns(
           {
@@ -125,12 +136,9 @@ export async function createDiscovery(deps: {
           },
         )
       }
-      turn()
+      name(config.named)
     },
-    name(addresses) {
-      book.name(addresses.map(withPeerId))
-      turn()
-    },
+    name,
     async stop() {
       controller.abort()
       clearTimeout(timer)

@@ -52,6 +52,7 @@ export async function startHelia(
   },
 ): Promise<HeliaNode> {
   const { blocks, upload, onNeighbour, log } = deps
+  const named = new Set(config.lan?.alsoDials)
   const privateKey = await loadIdentity(config.keyFile)
   const helia = withBitswap(
     withLibp2pLight(createHeliaLight({ blockstore: createHeliaBlockstore(blocks) }), {
@@ -59,7 +60,7 @@ export async function startHelia(
       // Identify tells it to every peer; which versions of what we are made of is nobody's business.
       nodeInfo: { userAgent: 'narswarm' },
       addresses: { listen: [...config.listen] },
-      ...(config.lan === undefined ? {} : { connectionGater: lanGate(config.lan.alsoDials) }),
+      ...(config.lan === undefined ? {} : { connectionGater: lanGate(named) }),
       transports: [tcp()],
       // The dialler's order decides, and TLS is a third faster than noise; Kubo speaks both.
       connectionEncrypters: [tls(), noise()],
@@ -85,7 +86,7 @@ export async function startHelia(
   const { libp2p } = helia
   const wants = createWants(libp2p)
   const ledger = createLedger({ libp2p, blocks, upload, clock: () => performance.now(), log })
-  const discovery = await createDiscovery({ libp2p, listen: config.listen, onMet: onNeighbour, log })
+  const discovery = await createDiscovery({ libp2p, listen: config.listen, onMet: onNeighbour, named, log })
   attachToBitswap(helia, {
     onWantlist: (peer, wantlist) => {
       ledger.receive(peer, wantlist)

@@ -1,6 +1,7 @@
 /** The networks of this machine that neighbours are looked for on. */
 import { BlockList, isIP } from 'node:net'
 import type { NetworkInterfaceInfo } from 'node:os'
+import { isLanAddress } from '../config/ip-address.ts'
 
 export interface Link {
   /** Of the interface, such as `eth0`. */
@@ -29,9 +30,9 @@ export function chooseLinks(interfaces: Interfaces, names?: readonly string[]): 
 function linkOf(name: string, infos: readonly NetworkInterfaceInfo[]): Link {
   const subnets = new BlockList()
   const addresses: string[] = []
-  for (const { address, cidr, internal } of infos) {
+  for (const { address, cidr } of infos) {
     const prefix = Number(cidr?.split('/')[1])
-    if (!Number.isInteger(prefix) || !(isLanAddress(address) || internal)) continue
+    if (!Number.isInteger(prefix) || !isLanAddress(address) || /^fe[89ab]/i.test(address)) continue
     subnets.addSubnet(address, prefix, familyOf(address))
     addresses.push(address)
   }
@@ -46,26 +47,6 @@ function linkOf(name: string, infos: readonly NetworkInterfaceInfo[]): Link {
       isIP(address) !== 0 && !address.includes('%') && subnets.check(address, familyOf(address)),
   }
 }
-
-/** RFC 1918, IPv4 link-local (RFC 3927) and unique local IPv6 (RFC 4193): the addresses of no stranger. */
-export function isLanAddress(address: string): boolean {
-  if (isIP(address) === 0 || address.includes('%')) return false
-  if (lan === undefined) {
-    lan = new BlockList()
-    for (const [network, prefix] of LAN) lan.addSubnet(network, prefix, familyOf(network))
-  }
-  return lan.check(address, familyOf(address))
-}
-
-let lan: BlockList | undefined
-
-const LAN = [
-  ['10.0.0.0', 8],
-  ['172.16.0.0', 12],
-  ['192.168.0.0', 16],
-  ['169.254.0.0', 16],
-  ['fc00::', 7],
-] as const
 
 function familyOf(address: string): 'ipv4' | 'ipv6' {
   return isIP(address) === 6 ? 'ipv6' : 'ipv4'

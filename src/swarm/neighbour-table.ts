@@ -21,7 +21,7 @@ import { peerIdIn } from './peer-address.ts'
  * `ok`: it answered when it was last asked. `unknown`: nobody has asked it yet. `resting`: it failed, and is left alone.
  * `out`: it gave wrong bytes. `banned`: by a person.
  */
-export type NeighbourState = 'ok' | 'unknown' | 'resting' | 'out' | 'banned'
+type NeighbourState = 'ok' | 'unknown' | 'resting' | 'out' | 'banned'
 
 /** Times are milliseconds of the wall clock. */
 export interface NeighbourReport {

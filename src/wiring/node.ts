@@ -60,6 +60,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
       resolver,
       transfers,
       auditor,
+      neighbours: neighbours.table,
       spool: { spool, index, keeper, log },
       describe,
     },

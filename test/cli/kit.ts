@@ -83,6 +83,8 @@ export function fakeOperations(some: Partial<Operations> = {}): Operations {
     verify: refuse,
     verifySpool: refuse,
     gc: refuse,
+    peers: refuse,
+    changePeer: refuse,
     async *verifyFeed() {
       yield await refuse()
     },

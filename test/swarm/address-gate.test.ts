@@ -6,7 +6,7 @@ import { lanGate } from '../../src/swarm/address-gate.ts'
 
 const ID = '12D3KooWGRUaHmMMbtLXFBgYkFrZsLYpHZhjwWGHE9v2tXkRXSGX'
 const NAMED = [`/ip4/8.8.8.8/tcp/6279/p2p/${ID}`, `/dns/peer.example.org/tcp/6279/p2p/${ID}`]
-const gate = lanGate(NAMED)
+const gate = lanGate(new Set(NAMED))
 
 const ADDRESSES: [address: string, inLan: boolean][] = [
   ['/ip4/192.168.1.2/tcp/6279', true],
