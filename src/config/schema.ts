@@ -150,7 +150,8 @@ export const configSchema = z.strictObject({
         .describe(
           'Store paths that others never get, whoever signed them: names with * and ?, such as "firefox-*", or full base names. Default: none.',
         ),
-      upload: parsed(parseSize)
+      upload: z
+        .preprocess((value) => (value === 0 ? '0' : value), parsed(parseSize))
         .optional()
         .describe(
           'What all others together get in a second, such as 20MiB; 0: nothing, and nobody is answered. Default: as fast as it goes.',

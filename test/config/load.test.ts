@@ -100,6 +100,26 @@ sources = ["https://example.org/feed", "file:///srv/feed"]
   assert.ok([...config.origins.values()].every((origin) => origin === 'file'))
 })
 
+void test('share.deny and share.upload', () => {
+  const config = of('profile = "lan"\nshare = { deny = ["firefox-*", "a?"], upload = "1.5MiB" }')
+  assert.deepEqual(
+    config.share.deny.map(({ text }) => text),
+    ['firefox-*', 'a?'],
+  )
+  assert.equal(config.share.upload, 1_572_864)
+  assert.equal(of('').share.upload, undefined)
+  assert.equal(load({ env: { NARSWARM_SHARE_UPLOAD: '20MiB' } }).share.upload, 20 * 1024 ** 2)
+})
+
+void test('who uploads nothing shares nothing, and listens to nobody', () => {
+  for (const upload of ['0', '"0"', '"0MiB"']) {
+    const config = of(`profile = "lan"\nshare.upload = ${upload}\npeer.listen = "10.0.0.1:1"`)
+    assert.equal(shares(config), false)
+    assert.deepEqual([config.peer, config.swarm.listen], [undefined, []])
+    assert.match(config.warnings.join(), /peer\.listen is set, but share\.upload = 0 shares nothing/)
+  }
+})
+
 void test('a profile that shares listens for others', () => {
   for (const profile of ['lan', 'public']) {
     const config = of(`profile = "${profile}"`)
@@ -245,6 +265,12 @@ const WRONG: readonly [string, string, RegExp][] = [
   ],
   ['an unknown key of a feed', '[[feed]]\nname="a.b/c"\nkey=1', /feed\.0\.key: unknown key \(line 3\)/],
   ['__proto__', '__proto__ = { profile = "lan" }', /__proto__: unknown key/],
+  ['a size without a unit', 'share.upload = 5', /share\.upload: expected string, got number/],
+  [
+    'a pattern with a folder',
+    'share.deny = ["/nix/store/x"]',
+    /share\.deny\.0: expected a name of a store path/,
+  ],
   ['a number for a string', 'state_dir = 1', /state_dir: expected string, got number \(line 1\)/],
   ['a string for a table', 'cache = "x"', /cache: expected object, got string/],
   [

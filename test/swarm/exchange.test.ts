@@ -21,6 +21,7 @@ import type { BlockSource } from '../../src/source.ts'
 import { SourceMissError } from '../../src/source.ts'
 import type { SwarmNode } from '../../src/swarm/node.ts'
 import { startSwarmNode } from '../../src/swarm/node.ts'
+import { createSharedLine, createUpload } from '../../src/swarm/upload.ts'
 import { recordingLog } from '../kit/log.ts'
 import { tempDir } from '../kit/temp.ts'
 import { ABSENT, LOOPBACK, servingNode, startNode } from './peers.ts'
@@ -60,6 +61,18 @@ test('the same block asked for twice at once comes to both', async (t) => {
   const [first, second] = await Promise.all([fetchBlock(source, root), fetchBlock(source, root)])
   assert.ok(blockMatches(root, first))
   assert.ok(blockMatches(root, second))
+})
+
+test('blocks over bitswap take their place on the line of all uploads', async (t) => {
+  const line = createSharedLine(1_000_000_000)
+  const { address, plans } = await servingNode(t, [{ bytes: randomBytes(3_000_000), shared: true }], { line })
+  const plan = only(plans)
+  const source = asking.bitswapSource(address)
+  let bytes = 0
+  for (const cid of [plan.root, ...leafCids(plan)]) bytes += (await fetchBlock(source, cid)).length
+  assert.ok(bytes > 3_000_000)
+  assert.equal(createUpload(line).total(), bytes)
+  assert.notEqual(new BigInt64Array(line.cells)[0], 0n)
 })
 
 test('a NAR that is not shared is a miss, beside one that is', async (t) => {

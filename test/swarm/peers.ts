@@ -14,6 +14,7 @@ import { openSpool } from '../../src/spool/spool.ts'
 import { openDatabase } from '../../src/state/database.ts'
 import type { SwarmNode } from '../../src/swarm/node.ts'
 import { startSwarmNode } from '../../src/swarm/node.ts'
+import type { SharedLine } from '../../src/swarm/upload.ts'
 import { recordingLog } from '../kit/log.ts'
 import { tempDir } from '../kit/temp.ts'
 
@@ -31,7 +32,7 @@ export interface Content {
 export async function servingNode(
   t: TestContext,
   contents: readonly Content[],
-  options: { dir?: string; listen?: string } = {},
+  options: { dir?: string; listen?: string; line?: SharedLine } = {},
 ): Promise<{ node: SwarmNode; address: string; dir: string; plans: NarPlan[] }> {
   const dir = options.dir ?? (await tempDir(t))
   const log = recordingLog()
@@ -52,7 +53,11 @@ export async function servingNode(
     index.put(plan, { shared, inSpool: true })
     plans.push(plan)
   }
-  const node = await startNode(t, dir, { listen: [options.listen ?? LOOPBACK], serve: { stateDb, spoolDir } })
+  const node = await startNode(t, dir, {
+    listen: [options.listen ?? LOOPBACK],
+    serve: { stateDb, spoolDir },
+    ...(options.line === undefined ? {} : { line: options.line }),
+  })
   return { node, address: onlyAddress(node.addrs()), dir, plans }
 }
 
