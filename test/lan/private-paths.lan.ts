@@ -140,7 +140,8 @@ test(
     }
 
     await t.test('what it may have it can have by all of these', async () => {
-      for (const question of shared.flatMap(questionsFor)) {
+      // Listings are for a machine's own Nix.
+      for (const question of shared.flatMap(questionsFor).filter(({ path }) => !path.endsWith('.ls'))) {
         const answer = await ask(question)
         await buffer(answer)
         assert.ok([200, 206].includes(answer.statusCode ?? 0), `${question.path}: ${answer.statusCode}`)
