@@ -17,6 +17,8 @@ export interface Host extends Sockets {
   readonly address6: string
   /** For commands that are to run on it. */
   readonly place: Place
+  /** `ip …` on it. */
+  ip(...words: string[]): Promise<string>
   /** Its cable carries so much in each direction, and no longer what the kernel can copy. */
   limit(mbitPerSecond: { readonly up?: number; readonly down?: number }): Promise<void>
   /** Its cable is pulled out, or put in again. */
@@ -72,6 +74,7 @@ async function connectHost(stage: Stage, lan: Namespace, name: string, number: n
     address,
     address6,
     place: own.place,
+    ip: (...words) => own.ip(...words),
     async limit({ up, down }) {
       if (up !== undefined) await shape(own, 'eth0', up)
       if (down !== undefined) await shape(lan, port, down)

@@ -5,7 +5,8 @@ import type { Machine } from './machine.ts'
 export interface PeerLine {
   readonly id: string
   readonly kind: 'narswarm' | 'cache'
-  readonly url: string
+  /** Absent: never reached. */
+  readonly url?: string
   readonly from: 'config' | 'mdns' | 'added'
   readonly state: string
   readonly reason?: string
@@ -18,7 +19,6 @@ export async function peerList({ narswarm }: Machine): Promise<PeerLine[]> {
 
 /** Waits until it has found so many. @returns milliseconds that it took */
 export async function untilFound(machine: Machine, count: number, signal: AbortSignal): Promise<number> {
-  if (process.env.NODISC) return 0
   const begun = performance.now()
   while (true) {
     const found = (await peerList(machine)).filter(({ state }) => state === 'ok')
@@ -27,10 +27,26 @@ export async function untilFound(machine: Machine, count: number, signal: AbortS
   }
 }
 
+/** Waits until it says so of the one with this address. */
+export async function untilState(
+  machine: Machine,
+  { address }: Pick<Machine['host'], 'address'>,
+  state: string,
+  signal: AbortSignal,
+): Promise<void> {
+  while ((await peerList(machine)).every((one) => one.state !== state || hostOf(one) !== address)) {
+    await sleep(200, undefined, { signal })
+  }
+}
+
 /** The one with this address. */
 export async function peerAt(machine: Machine, { address }: Machine['host']): Promise<PeerLine> {
   const peers = await peerList(machine)
-  const found = peers.find(({ url }) => new URL(url).hostname === address)
+  const found = peers.find((one) => hostOf(one) === address)
   if (found === undefined) throw new Error(`no peer at ${address}: ${JSON.stringify(peers)}`)
   return found
+}
+
+function hostOf({ url }: PeerLine): string | undefined {
+  return url === undefined ? undefined : new URL(url).hostname
 }
