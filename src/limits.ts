@@ -239,6 +239,14 @@ export const SWARM_RESTART_CEILING_MS = 30_000
 /** Connections to one gateway: the leaf window, and a little for interior nodes. */
 export const GATEWAY_MAX_CONNECTIONS = 20
 export const GATEWAY_MAX_HEADER_BYTES = 16 * KIB
+/** A miss waits for the narinfo of a neighbour no longer than this: a round trip over a bad radio link takes a tenth of it. */
+export const NEIGHBOUR_WAIT_MS = 150
+/** One that says nothing at all for so long is not there. Until then its answer may still be of use to who has no other. */
+export const NEIGHBOUR_SILENT_MS = 1_000
+/** From asking a neighbour for a NAR to its first byte; it may have to read and pack it. */
+export const NEIGHBOUR_FIRST_BYTE_MS = 4_000
+/** Connections and accounts of neighbours that are not asked now are kept for so many. */
+export const NEIGHBOURS_KEPT_COUNT = 64
 
 // neighbours
 
@@ -306,6 +314,13 @@ export const NEIGHBOUR_REASON_MAX_CHARS = 200
 
 /** The whole narinfo look-up: later than this is a 404, since Nix waits for nothing better. */
 export const RESOLVE_DEADLINE_MS = 3_000
+/**
+ * Nothing of a NAR up to this goes out before its NarHash is proved, when its bytes come from a neighbour and nobody else told
+ * the root: a lie is then made good without Nix seeing it. So much comes over 100 Mbit/s in the time, after which it goes out
+ * as any other: a slow neighbour may be the only one.
+ */
+export const UNPROVEN_HELD_MAX_BYTES = 32 * MIB
+export const UNPROVEN_HELD_MS = 3_000
 /** Verified narinfos in memory: about 1 kB each. */
 export const RESOLVED_MAX_COUNT = 20_000
 /** After this a narinfo in memory is looked up again, and its row marked as given: see NARINFO_ANSWERABLE_MS. */

@@ -11,6 +11,18 @@ import type { HashPart } from './nix/store-path.ts'
 /** Kind and address, as the log and `status` show it: `spool`, `store`, `http:http://10.0.0.2:6278`, `bitswap:12D3…`, `upstream:https://cache.nixos.org`. */
 export type SourceId = string
 
+const NEIGHBOUR = 'neighbour:'
+
+/** `neighbour:<name>` for its blocks and narinfos, with `/nar` behind it for its whole NARs: paces of the two are not to be mixed. */
+export function neighbourSource(name: string): SourceId {
+  return `${NEIGHBOUR}${name}`
+}
+
+/** Whether it is a neighbour's, whom nobody vouches for. */
+export function isNeighbour(id: SourceId): boolean {
+  return id.startsWith(NEIGHBOUR)
+}
+
 /** What a byte from there costs us: lower is asked first. */
 export type Cost = (typeof COST)[keyof typeof COST]
 export const COST = { local: 0, neighbour: 10, peer: 20, swarm: 30, upstream: 40 } as const
@@ -72,6 +84,8 @@ export interface NarInfoSource {
   lookup(hashPart: HashPart, options: CallOptions): Promise<NarInfoCandidate | undefined>
   /** Left alone for now: not worth a look-up. */
   readonly rests?: boolean
+  /** A miss that others have said by then does not wait for its answer for longer; for all of the deadline when absent. */
+  readonly waitMs?: number
 }
 
 /** One stream of a NAR's bytes, decompressed, in order, from any offset. */

@@ -2,7 +2,7 @@
  * Whether a host is asked at all. After some failures in a row it is left alone for a while that grows; then one
  * request is let through, and all others wait for how that one goes. Pure but for clock and random.
  */
-import { BREAKER_FAILURES_COUNT, BREAKER_REST_CEILING_MS, BREAKER_REST_FLOOR_MS } from '../limits.ts'
+import { BREAKER_REST_CEILING_MS, BREAKER_REST_FLOOR_MS } from '../limits.ts'
 
 interface Failure {
   readonly reason: string
@@ -37,6 +37,8 @@ export function createBreaker(deps: {
   clock: () => number
   /** [0, 1) */
   random: () => number
+  /** So many in a row open it. */
+  failures: number
   onOpen(reason: string, restMs: number): void
   onClose(): void
   /** A probe ended, whichever way. */
@@ -97,7 +99,7 @@ export function createBreaker(deps: {
           lastFailure = now
           reason = failure.reason
           failures += 1
-          if (wasProbe || restMs > 0 || failures >= BREAKER_FAILURES_COUNT) open(restMs)
+          if (wasProbe || restMs > 0 || failures >= deps.failures) open(restMs)
         })
       },
       dropped: () => settle(() => {}),

@@ -9,6 +9,11 @@ export class CompressedDataError extends Error {
   }
 }
 
+/** Something else than what was asked for, such as a login page: the cause of a SourceLieError, and nobody lied. */
+export class PageError extends Error {
+  override readonly name = 'PageError'
+}
+
 /** This address is no binary cache for our store: nothing is asked of it until its nix-cache-info says otherwise. */
 export class UpstreamUnfitError extends Error {
   override readonly name = 'UpstreamUnfitError'

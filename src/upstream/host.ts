@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
+  BREAKER_FAILURES_COUNT,
   UPSTREAM_BULK_CONNECTIONS_COUNT,
   UPSTREAM_FIRST_BYTE_CEILING_MS,
   UPSTREAM_FIRST_BYTE_FLOOR_MS,
@@ -64,6 +65,14 @@ export interface Host {
   readonly rests: boolean
 }
 
+/** How much is held against a host. */
+interface Leniency {
+  /** Of one request, the last one included. */
+  readonly tries: number
+  /** In a row, after which it is left alone. */
+  readonly failures: number
+}
+
 export interface HostDeps {
   log: Log
   /** Monotonic, milliseconds. */
@@ -73,7 +82,7 @@ export interface HostDeps {
 }
 
 /** @param name origin of a URL, or the URL of a folder */
-function createHost(name: string, deps: HostDeps): Host {
+function createHost(name: string, deps: HostDeps, { tries: maxTries, failures }: Leniency): Host {
   const { clock, random, log } = deps
   let verdict = Promise.withResolvers<void>()
   const restings = new Map<SourceId, SourceRestingError>()
@@ -82,6 +91,7 @@ function createHost(name: string, deps: HostDeps): Host {
   const breaker = createBreaker({
     clock,
     random,
+    failures,
     onOpen(reason, restMs) {
       restings.clear()
       log.warn(
@@ -235,7 +245,7 @@ function createHost(name: string, deps: HostDeps): Host {
           // A caller who left says nothing about the host.
           const again = !signal.aborted && visit.failed(error)
           visit.leave()
-          if (!again || tries === UPSTREAM_TRIES_COUNT) throw error
+          if (!again || tries === maxTries) throw error
           before = error
         }
         await abortable(sleep(UPSTREAM_RETRY_MS * (0.5 + random())), signal)
@@ -259,14 +269,17 @@ export interface Hosts {
   of(url: URL): Host
 }
 
-export function createHosts(deps: HostDeps): Hosts {
+const UPSTREAMS: Leniency = { tries: UPSTREAM_TRIES_COUNT, failures: BREAKER_FAILURES_COUNT }
+
+/** @param leniency that of upstreams when absent */
+export function createHosts(deps: HostDeps, leniency: Leniency = UPSTREAMS): Hosts {
   const hosts = new Map<string, Host>()
   return {
     of(url) {
       const name = url.protocol === 'file:' ? url.href : url.origin
       let host = hosts.get(name)
       if (host === undefined) {
-        host = createHost(name, deps)
+        host = createHost(name, deps, leniency)
         hosts.set(name, host)
       }
       return host

@@ -33,8 +33,17 @@ const READ_AHEAD_MIN_BYTES = 64 * 1024
 /** An error page up to this is read away to keep the connection. */
 const DUMPED_BYTES = 65_536
 
-/** A binary cache at an http or https URL. `base` ends with a slash. */
-export function createHttpTransport(base: URL, id: SourceId): Transport {
+/**
+ * A binary cache at an http or https URL. `base` ends with a slash.
+ *
+ * @param options.redirects whether any are followed
+ */
+export function createHttpTransport(
+  base: URL,
+  id: SourceId,
+  options: { redirects: boolean } = { redirects: true },
+): Transport {
+  const maxRedirects = options.redirects ? UPSTREAM_MAX_REDIRECTS : 0
   const own = {
     small: createAgent(UPSTREAM_SMALL_CONNECTIONS_COUNT),
     bulk: createAgent(UPSTREAM_BULK_CONNECTIONS_COUNT),
@@ -77,8 +86,8 @@ export function createHttpTransport(base: URL, id: SourceId): Transport {
       await response.body.dump({ limit: DUMPED_BYTES, signal })
       if (MISSES.has(statusCode)) return undefined
       if (!REDIRECTS.has(statusCode)) throw unexpected(url, response)
-      if (hops === UPSTREAM_MAX_REDIRECTS) {
-        throw new RedirectError(`more than ${UPSTREAM_MAX_REDIRECTS} redirects from ${first.href}`)
+      if (hops === maxRedirects) {
+        throw new RedirectError(`more than ${maxRedirects} redirects from ${first.href}`)
       }
       const location = response.headers['location']
       if (typeof location !== 'string') throw new RedirectError(`status ${statusCode} without one Location`)

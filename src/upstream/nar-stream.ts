@@ -2,17 +2,17 @@ import { NAR_MAGIC, narStrings } from '../nix/nar-encode.ts'
 import { quote } from '../nix/quote.ts'
 import type { Compression } from '../nix/narinfo.ts'
 import {
-  COST,
   SourceFaultError,
   SourceLieError,
   SourceMissError,
   type CallOptions,
+  type Cost,
   type NarRef,
   type SourceId,
   type StreamSource,
 } from '../source.ts'
 import { decompress, maxCompressedBytes } from './decompress.ts'
-import { CompressedDataError } from './errors.ts'
+import { CompressedDataError, PageError } from './errors.ts'
 import type { Host, Visit } from './host.ts'
 import { sourceError } from './source-error.ts'
 import type { Transport, TransportBody } from './transport.ts'
@@ -21,6 +21,7 @@ import type { XzThreads } from './xz-threads.ts'
 
 export interface NarStreamConfig {
   id: SourceId
+  cost: Cost
   url: URL
   compression: Compression
   /** On top of what the host's answers so far suggest. */
@@ -38,7 +39,7 @@ export function createNarStream(
   config: NarStreamConfig,
 ): StreamSource {
   const { transport, host, xzThreads } = deps
-  const { id, url, compression, firstByteMs, stallMs, priority } = config
+  const { id, cost, url, compression, firstByteMs, stallMs, priority } = config
 
   function errorOf(error: unknown, watch: Watch, options: CallOptions): unknown {
     const reason = watch.reason(error)
@@ -66,10 +67,8 @@ export function createNarStream(
   function checkMagic(piece: Uint8Array, position: number): void {
     const expected = MAGIC.subarray(position, position + piece.length)
     if (expected.equals(piece.subarray(0, expected.length))) return
-    throw new SourceLieError(
-      id,
-      `${url.href}: expected a NAR, got a page that begins ${quote(latin1(piece))}`,
-    )
+    const message = `expected a NAR, got a page that begins ${quote(latin1(piece))}`
+    throw new SourceLieError(id, `${url.href}: ${message}`, { cause: new PageError(message) })
   }
 
   async function* open(nar: NarRef, from: number, options: CallOptions): AsyncGenerator<Uint8Array> {
@@ -110,7 +109,7 @@ export function createNarStream(
     }
   }
 
-  return { id, cost: COST.upstream, priority, open }
+  return { id, cost, priority, open }
 }
 
 const MAGIC = Buffer.from(narStrings(NAR_MAGIC))

@@ -15,11 +15,12 @@ import {
   COST,
   SourceLieError,
   type CallOptions,
+  type Cost,
   type NarInfoCandidate,
   type NarInfoSource,
   type SourceId,
 } from '../source.ts'
-import { CompressedDataError, UpstreamUnfitError } from './errors.ts'
+import { CompressedDataError, PageError, UpstreamUnfitError } from './errors.ts'
 import { decompress } from './decompress.ts'
 import { createFileTransport } from './file-transport.ts'
 import type { Hosts, HostStatus, Visit } from './host.ts'
@@ -35,8 +36,16 @@ export interface UpstreamConfig {
   /** http, https or file; with or without a final slash, without query or credentials. */
   url: URL
   storeDir: string
-  /** Shorter ones for tests. */
+  /** Shorter ones for tests, and for caches that are near. */
   deadlines?: Partial<UpstreamDeadlines>
+  /** One that nobody vouches for: other names and costs than an upstream's, and no redirect of its is followed. */
+  stranger?: {
+    /** Of its narinfos. */
+    id: SourceId
+    /** Of its NARs. */
+    streamId: SourceId
+    cost: Cost
+  }
 }
 
 interface UpstreamDeadlines {
@@ -122,8 +131,11 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
   const { log, hosts, xzThreads = createXzThreads() } = deps
   const deadlines = { ...DEADLINES, ...config.deadlines }
   const url = baseUrl(config.url)
-  const id: SourceId = `upstream:${url.href.replace(/\/$/, '')}`
-  const transport = createTransport(url, id)
+  const { stranger } = config
+  const id: SourceId = stranger?.id ?? `upstream:${url.href.replace(/\/$/, '')}`
+  const streamId = stranger?.streamId ?? id
+  const cost = stranger?.cost ?? COST.upstream
+  const transport = createTransport(url, id, { redirects: stranger === undefined })
   const host = hosts.of(url)
   let unfit: string | undefined
   let priority: number | undefined
@@ -187,7 +199,9 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
       info = parseNarInfo(told, storeDir)
       narFile = narUrl(url, info.url)
     } catch (error) {
-      if (error instanceof NarInfoError || error instanceof RangeError) throw lie(error.message, error)
+      if (error instanceof NarInfoError || error instanceof RangeError) {
+        throw lie(error.message, isNarInfo(told) ? error : new PageError(error.message, { cause: error }))
+      }
       throw error
     }
     if (hashPartOf(info.storePath) !== hashPart) {
@@ -197,7 +211,15 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
     const { firstByteMs, stallMs } = deadlines
     const stream = createNarStream(
       { transport, host, xzThreads },
-      { id, url: narFile, compression, firstByteMs, stallMs, priority: priority ?? DEFAULT_PRIORITY },
+      {
+        id: streamId,
+        cost,
+        url: narFile,
+        compression,
+        firstByteMs,
+        stallMs,
+        priority: priority ?? DEFAULT_PRIORITY,
+      },
     )
     const found: NarInfoCandidate = { info, from: id, stream }
     const cid = info.cid === undefined ? undefined : cidOf(info.cid, hashPart)
@@ -217,7 +239,7 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
 
   const upstream: Upstream = {
     id,
-    cost: COST.upstream,
+    cost,
     url,
     get rests() {
       return host.rests
@@ -290,11 +312,16 @@ function baseUrl(given: URL): URL {
   return url
 }
 
-function createTransport(url: URL, id: SourceId): Transport {
+/** Whether it means to be one: a login page is none. */
+function isNarInfo(text: string): boolean {
+  return /^StorePath:/m.test(text)
+}
+
+function createTransport(url: URL, id: SourceId, options: { redirects: boolean }): Transport {
   switch (url.protocol) {
     case 'http:':
     case 'https:':
-      return createHttpTransport(url, id)
+      return createHttpTransport(url, id, options)
     case 'file:':
       return createFileTransport(url, id)
     default:

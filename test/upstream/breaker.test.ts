@@ -8,6 +8,7 @@ function bench(random = 0.5) {
   let now = 0
   const told: string[] = []
   const breaker = createBreaker({
+    failures: BREAKER_FAILURES_COUNT,
     clock: () => now,
     random: () => random,
     onOpen: (reason, restMs) => told.push(`open: ${reason}, ${restMs}`),
