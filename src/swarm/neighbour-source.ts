@@ -1,0 +1,185 @@
+/** One neighbour as a source: of narinfos and whole NARs, as a binary cache; of blocks, as a trustless gateway. */
+import {
+  NEIGHBOUR_FIRST_BYTE_MS,
+  NEIGHBOUR_SILENT_MS,
+  NEIGHBOUR_WAIT_MS,
+  UPSTREAM_INFO_RETRY_MS,
+} from '../limits.ts'
+import { messageOf } from '../log.ts'
+import type { Log } from '../log.ts'
+import { COST, neighbourSource, SourceFaultError, SourceLieError } from '../source.ts'
+import type { BlockSource, CallOptions, Cost, NarInfoSource, SourceId, StreamSource } from '../source.ts'
+import { abortable } from '../upstream/abortable.ts'
+import { DeadlineError, PageError, StatusError, UpstreamUnfitError } from '../upstream/errors.ts'
+import { createHosts } from '../upstream/host.ts'
+import { isPrivateAddress, literalAddress } from '../upstream/private-address.ts'
+import { RedirectError } from '../upstream/redirect.ts'
+import { createUpstream } from '../upstream/upstream.ts'
+import type { XzThreads } from '../upstream/xz-threads.ts'
+import { createGatewaySource } from './gateway-source.ts'
+import type { Neighbour, Neighbours } from './neighbours.ts'
+
+export interface OpenNeighbour {
+  readonly narInfos: NarInfoSource
+  /** Whether it has any is for the table to know. */
+  readonly blocks: BlockSource
+  /** Of its whole NARs. */
+  readonly streamId: SourceId
+  /** Cuts what is under way. */
+  close(): Promise<void>
+}
+
+export interface NeighbourDeps {
+  readonly neighbours: Neighbours
+  readonly xzThreads: XzThreads
+  /** Monotonic, milliseconds. */
+  readonly clock: () => number
+  /** [0, 1) */
+  readonly random: () => number
+  readonly log: Log
+}
+
+export function openNeighbour(
+  neighbour: Neighbour,
+  deps: NeighbourDeps,
+  { storeDir }: { storeDir: string },
+): OpenNeighbour {
+  const { neighbours, clock, log } = deps
+  const { id, url } = neighbour
+  const cost = costOf(neighbour)
+  const name = id.replace(/^[a-z]+:/, '').replace(/\/$/, '')
+  const sourceId = neighbourSource(name)
+  const streamId = neighbourSource(`${name}/nar`)
+  const gateway = createGatewaySource({ url: url.href.replace(/\/$/, ''), id: sourceId, cost })
+  const cache = createUpstream(
+    {
+      url,
+      storeDir,
+      deadlines: { narInfoMs: NEIGHBOUR_SILENT_MS, firstByteMs: NEIGHBOUR_FIRST_BYTE_MS },
+      stranger: { id: sourceId, streamId, cost },
+    },
+    // Who is left alone, and for how long, is the table's to say.
+    { ...deps, hosts: createHosts(deps, { tries: 1, failures: Infinity }) },
+  )
+  /** When anything last came from it: one that is busy with NARs of ours is late, and not gone. */
+  let heardAt = -Infinity
+  let isLate = false
+  // A narswarm is one. What was named by URL may be a gateway of the whole world, which is told no path that we look for.
+  let isCache: boolean | undefined = id.startsWith('narswarm:') ? true : undefined
+  let checkedAt = -Infinity
+  let checking: Promise<void> | undefined
+
+  const heard = (): void => {
+    heardAt = clock()
+    isLate = false
+  }
+
+  const judge = (error: unknown, begun: number): void => {
+    if (error instanceof SourceLieError) {
+      const isUnusable = error.cause instanceof PageError || error.cause instanceof RangeError
+      if (isUnusable) neighbours.failed(id, error.message)
+      else neighbours.lied(id, error.message)
+    } else if (error instanceof SourceFaultError) {
+      if (error.cause instanceof DeadlineError && heardAt > begun) return
+      neighbours.failed(id, error.message)
+    }
+  }
+
+  /** @throws SourceFaultError when that cannot be known now */
+  const check = async (): Promise<void> => {
+    checkedAt = clock()
+    try {
+      await cache.cacheInfo({ signal: AbortSignal.timeout(2 * NEIGHBOUR_SILENT_MS) })
+      isCache = true
+    } catch (error) {
+      const cause = error instanceof Error ? error.cause : undefined
+      const isOther =
+        error instanceof UpstreamUnfitError ||
+        cause instanceof RedirectError ||
+        (cause instanceof StatusError && !cause.isOverload)
+      if (!isOther) throw error
+      isCache = false
+      log.debug({ neighbour: id }, `it is asked for blocks alone: ${messageOf(error)}`)
+    } finally {
+      checking = undefined
+    }
+  }
+
+  const isAsked = async ({ signal }: CallOptions): Promise<boolean> => {
+    const isDue = isCache === undefined || (!isCache && clock() - checkedAt > UPSTREAM_INFO_RETRY_MS)
+    if (isDue) checking ??= check()
+    if (isCache === undefined && checking !== undefined) await abortable(checking, signal)
+    else checking?.catch(() => {})
+    return isCache === true
+  }
+
+  return {
+    streamId,
+    narInfos: {
+      id: sourceId,
+      cost,
+      get rests() {
+        return isCache === false && clock() - checkedAt <= UPSTREAM_INFO_RETRY_MS
+      },
+      get waitMs() {
+        return isLate ? 0 : NEIGHBOUR_WAIT_MS
+      },
+      async lookup(hashPart, options) {
+        const begun = clock()
+        const timer = setTimeout(() => {
+          isLate = heardAt <= begun
+        }, NEIGHBOUR_WAIT_MS)
+        try {
+          if (!(await isAsked(options))) return undefined
+          const told = await cache.lookup(hashPart, options)
+          heard()
+          neighbours.answered(id)
+          return told?.stream === undefined ? told : { ...told, stream: heardOf(told.stream, heard) }
+        } catch (error) {
+          if (!options.signal.aborted) judge(error, begun)
+          throw error
+        } finally {
+          clearTimeout(timer)
+        }
+      },
+    },
+    blocks: {
+      id: sourceId,
+      cost,
+      fetch: (block, options) =>
+        gateway.fetch(
+          {
+            ...block,
+            onBytes(count) {
+              heard()
+              block.onBytes?.(count)
+            },
+          },
+          options,
+        ),
+    },
+    async close() {
+      await Promise.all([gateway.close(), cache.close()])
+    },
+  }
+}
+
+function heardOf(stream: StreamSource, heard: () => void): StreamSource {
+  return {
+    ...stream,
+    async *open(nar, from, options) {
+      for await (const bytes of stream.open(nar, from, options)) {
+        heard()
+        yield bytes
+      }
+    },
+  }
+}
+
+/** Who was named by URL may be anywhere. */
+function costOf({ url, from }: Neighbour): Cost {
+  const address = literalAddress(url)
+  const isNear =
+    address === undefined ? /^localhost$|\.local\.?$/.test(url.hostname) : isPrivateAddress(address)
+  return from === 'mdns' || isNear ? COST.neighbour : COST.peer
+}

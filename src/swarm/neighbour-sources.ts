@@ -1,0 +1,66 @@
+/** All neighbours that may be asked now, as sources, and what comes of asking them: all of it is told to the table. */
+import { NEIGHBOURS_KEPT_COUNT } from '../limits.ts'
+import type { BlockSource, NarInfoSource, SourceId } from '../source.ts'
+import { openNeighbour } from './neighbour-source.ts'
+import type { NeighbourDeps, OpenNeighbour } from './neighbour-source.ts'
+import type { NeighbourId } from './neighbours.ts'
+
+export interface NeighbourSources {
+  /** The same object for a neighbour each time. */
+  narInfos(): readonly NarInfoSource[]
+  /** Of those that have a gateway. */
+  blocks(): readonly BlockSource[]
+  /** What others found out about one of these sources; ids of any other are ignored. */
+  answered(id: SourceId): void
+  failed(id: SourceId, reason: string): void
+  lied(id: SourceId, reason: string): void
+  /** Cuts what is under way. */
+  close(): Promise<void>
+}
+
+export function createNeighbourSources(deps: NeighbourDeps, config: { storeDir: string }): NeighbourSources {
+  const { neighbours } = deps
+  /** By id and URL, those that were asked longest ago first. */
+  const open = new Map<string, OpenNeighbour>()
+  const bySource = new Map<SourceId, NeighbourId>()
+
+  const current = (): { one: OpenNeighbour; hasGateway: boolean }[] => {
+    const found = neighbours.current().map((neighbour) => {
+      const key = `${neighbour.id} ${neighbour.url.href}`
+      const one = open.get(key) ?? openNeighbour(neighbour, deps, config)
+      open.delete(key)
+      open.set(key, one)
+      bySource.set(one.blocks.id, neighbour.id).set(one.streamId, neighbour.id)
+      return { one, hasGateway: neighbour.kind === 'narswarm' }
+    })
+    forgetOld(found.length)
+    return found
+  }
+
+  /** One that left may be in the middle of a NAR, or come back: only those that left long ago are closed. */
+  const forgetOld = (inUse: number): void => {
+    for (const [key, one] of open) {
+      if (open.size <= inUse + NEIGHBOURS_KEPT_COUNT) return
+      open.delete(key)
+      bySource.delete(one.blocks.id)
+      bySource.delete(one.streamId)
+      void one.close()
+    }
+  }
+
+  const told = (source: SourceId, tell: (id: NeighbourId) => void): void => {
+    const id = bySource.get(source)
+    if (id !== undefined) tell(id)
+  }
+
+  return {
+    narInfos: () => current().map(({ one }) => one.narInfos),
+    blocks: () => current().flatMap(({ one, hasGateway }) => (hasGateway ? [one.blocks] : [])),
+    answered: (source) => told(source, (id) => neighbours.answered(id)),
+    failed: (source, reason) => told(source, (id) => neighbours.failed(id, reason)),
+    lied: (source, reason) => told(source, (id) => neighbours.lied(id, reason)),
+    async close() {
+      await Promise.all([...open.values()].map((one) => one.close()))
+    },
+  }
+}
