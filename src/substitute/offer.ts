@@ -5,6 +5,7 @@ import { OFFERS_MAX_COUNT } from '../limits.ts'
 import { CidError, parseCid } from '../dag/cid.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
+import { isNeighbour } from '../source.ts'
 import type { NarInfoCandidate, SourceId, StreamSource } from '../source.ts'
 
 interface ToldRoot {
@@ -43,18 +44,21 @@ export function createOffers(deps: { log: Log }): Offers {
       const { roots, streams } = get(info.narHash)
       const told = candidate.cid ?? rootOf(candidate)
       const root = told !== undefined && refused.has(pair(info.narHash, told)) ? undefined : told
-      // One root a teller, its latest: else a liar with a new one each time would keep us busy with them.
-      const others = roots.filter((one) => one.from !== from)
       offers.set(info.narHash, {
-        roots:
-          root === undefined
-            ? roots
-            : others.some((one) => one.root.equals(root))
-              ? others
-              : [...others, { root, from }],
+        roots: root === undefined ? roots : withRoot(roots, { root, from }),
         streams: stream === undefined ? streams : withStream(streams, stream),
       })
     },
+  }
+
+  /** One root a teller, its latest: else a liar with a new one each time would keep us busy with them. Neighbours' are last. */
+  function withRoot(roots: readonly ToldRoot[], told: ToldRoot): readonly ToldRoot[] {
+    const others = roots.filter((one) => one.from !== told.from)
+    const same = others.find((one) => one.root.equals(told.root))
+    if (same !== undefined && (isNeighbour(told.from) || !isNeighbour(same.from))) return others
+    return [...others.filter((one) => one !== same), told].sort(
+      (a, b) => Number(isNeighbour(a.from)) - Number(isNeighbour(b.from)),
+    )
   }
 
   /** The latest of each source: a cache may have packed the NAR anew, under another name. */

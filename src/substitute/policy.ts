@@ -19,6 +19,12 @@ export type VerifiedNarInfo = NarInfo & { readonly [verified]: readonly KeyName[
 /** A narinfo that must not be believed. The next candidate may still be good. */
 export class PolicyError extends Error {
   override readonly name = 'PolicyError'
+  /** A signature is by the name of a trusted key, and not by the key. */
+  readonly forged: boolean
+  constructor(message: string, options: { forged?: boolean } = {}) {
+    super(message)
+    this.forged = options.forged ?? false
+  }
 }
 
 export interface Policy {
@@ -48,18 +54,24 @@ export function createPolicy(config: { keys: TrustedKeys; threshold: number; sto
       const text = fingerprint(info, storeDir)
       const good = new Set<string>()
       const names: KeyName[] = []
+      let forged = false
       const signatures = info.signatures.filter((signature) => {
         const key = keys.get(signature.keyName)
         // A stranger's signature says nothing to us, but the user's own Nix may know the key.
         if (key === undefined) return true
-        if (!verify(key, text, signature)) return false
+        if (!verify(key, text, signature)) {
+          forged = true
+          return false
+        }
         // Counted by key, not by name: one key under two names is one vote.
         const bytes = Buffer.from(key.bytes).toString('hex')
         if (!good.has(bytes)) names.push(key.name)
         good.add(bytes)
         return true
       })
-      if (good.size < threshold) throw new PolicyError(refusal(info, names, keys, threshold))
+      if (good.size < threshold) {
+        throw new PolicyError(refusal(info, names, keys, threshold), { forged })
+      }
       return {
         storePath: info.storePath,
         url: `nar/${info.narHash}.nar`,

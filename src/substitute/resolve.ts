@@ -11,8 +11,8 @@ import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { hashPartOf } from '../nix/store-path.ts'
 import type { HashPart } from '../nix/store-path.ts'
-import { COST, SourceRestingError } from '../source.ts'
-import type { CallOptions, NarInfoCandidate, NarInfoSource } from '../source.ts'
+import { COST, isNeighbour, SourceRestingError } from '../source.ts'
+import type { CallOptions, NarInfoCandidate, NarInfoSource, SourceId } from '../source.ts'
 import { abortable } from '../upstream/abortable.ts'
 import type { NarInfoTable } from './narinfo-table.ts'
 import { createOffers } from './offer.ts'
@@ -36,9 +36,13 @@ export function createResolver(deps: {
   policy: Policy
   table: NarInfoTable
   sources: readonly NarInfoSource[]
+  /** Those that are asked beside them just now: for a path that nothing is known of, or for what else there is of one. */
+  neighbours?: (info?: VerifiedNarInfo) => readonly NarInfoSource[]
+  /** Its narinfo claims a trusted key's signature and has none. */
+  forged?: (from: SourceId, reason: string) => void
   log: Log
 }): Resolver {
-  const { policy, table, log } = deps
+  const { policy, table, log, neighbours = () => [] } = deps
   const local = deps.sources.filter((source) => source.cost === COST.local)
   const remote = deps.sources.filter((source) => source.cost !== COST.local)
   const offers = createOffers({ log })
@@ -50,10 +54,11 @@ export function createResolver(deps: {
 
   /** @throws PolicyError */
   function believe(candidate: NarInfoCandidate, asked: HashPart): VerifiedNarInfo {
-    const info = policy.verify(
-      candidate.cid === undefined ? candidate.info : { ...candidate.info, cid: candidate.cid.toString() },
-      asked,
-    )
+    const { cid: written, ...rest } = candidate.info
+    const told = candidate.cid?.toString() ?? written
+    // What a stranger told is used, and neither kept nor told to others before it is proved.
+    const cid = told === undefined || isNeighbour(candidate.from) ? {} : { cid: told }
+    const info = policy.verify({ ...rest, ...cid }, asked)
     offers.add(candidate)
     return info
   }
@@ -62,31 +67,58 @@ export function createResolver(deps: {
     source: NarInfoSource,
     hashPart: HashPart,
     signal: AbortSignal,
-  ): Promise<VerifiedNarInfo | undefined> {
+  ): Promise<VerifiedNarInfo | 'miss' | 'failed'> {
     try {
       const candidate = await source.lookup(hashPart, { signal })
-      return candidate === undefined ? undefined : believe(candidate, hashPart)
+      return candidate === undefined ? 'miss' : believe(candidate, hashPart)
     } catch (error) {
       // That it is left alone was told when it began to be.
-      if (signal.aborted || error instanceof SourceRestingError) return undefined
+      if (signal.aborted || error instanceof SourceRestingError) return 'failed'
       const reason = messageOf(error)
       log.warn({ source: source.id, hashPart }, `narinfo not had from ${source.id}: ${reason}`)
-      return undefined
+      if (error instanceof PolicyError && error.forged) deps.forged?.(source.id, reason)
+      return 'failed'
     }
   }
 
-  /** First to answer wins; the others go on until the deadline, for the sake of their offers. */
-  async function askRemote(hashPart: HashPart, deadline: Deadline): Promise<VerifiedNarInfo | undefined> {
+  /**
+   * First to answer wins; the others go on until the deadline, for the sake of their offers. A miss waits for all, but for a
+   * source with `waitMs` no longer than that: unless all others failed, since a hit is then worth more than a quick miss.
+   */
+  async function askRemote(
+    sources: readonly NarInfoSource[],
+    hashPart: HashPart,
+    deadline: Deadline,
+  ): Promise<VerifiedNarInfo | undefined> {
     const { promise: first, resolve } = Promise.withResolvers<VerifiedNarInfo | undefined>()
-    const answers = remote.map(async (source) => {
-      const info = await ask(source, hashPart, deadline.signal)
-      if (info !== undefined) resolve(info)
+    const brief = new Set(sources.filter(({ waitMs }) => waitMs !== undefined))
+    const waitedFor = new Set(sources.filter(({ waitMs = Infinity }) => waitMs > 0))
+    let isMiss = false
+    const judge = (): void => {
+      if (isMiss && waitedFor.size === 0) resolve(undefined)
+    }
+    const longEnough = (): void => {
+      for (const source of brief) waitedFor.delete(source)
+      judge()
+    }
+    const longestMs = Math.max(...[...brief].map(({ waitMs = 0 }) => waitMs))
+    const timer = brief.size === 0 ? undefined : setTimeout(longEnough, longestMs)
+    const answers = sources.map(async (source) => {
+      const answer = await ask(source, hashPart, deadline.signal)
+      if (typeof answer === 'object') resolve(answer)
+      if (answer === 'miss' && !brief.has(source)) isMiss = true
+      waitedFor.delete(source)
+      judge()
     })
     void Promise.all(answers).finally(() => {
       deadline.clear()
       resolve(undefined)
     })
-    return Promise.race([first, deadline.passed])
+    try {
+      return await Promise.race([first, deadline.passed])
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   function fromTable(hashPart: HashPart): VerifiedNarInfo | undefined {
@@ -104,11 +136,12 @@ export function createResolver(deps: {
     const deadline = createDeadline()
     let found = fromTable(hashPart)
     for (const source of local) {
-      const info = await ask(source, hashPart, deadline.signal)
-      found ??= info
+      const answer = await ask(source, hashPart, deadline.signal)
+      if (typeof answer === 'object') found ??= answer
     }
-    if (found === undefined && remote.some(({ rests }) => rests !== true)) {
-      found = await askRemote(hashPart, deadline)
+    const others = found === undefined ? [...remote, ...neighbours()] : []
+    if (others.some(({ rests }) => rests !== true)) {
+      found = await askRemote(others, hashPart, deadline)
     } else deadline.clear()
     // Also one that is there: from now on it was given today.
     if (found !== undefined) table.put(found)
@@ -156,7 +189,8 @@ export function createResolver(deps: {
     async askAll(info, { onAnswer }) {
       const deadline = createDeadline()
       const hashPart = hashPartOf(info.storePath)
-      const answers = deps.sources.map((source) => ask(source, hashPart, deadline.signal).then(onAnswer))
+      const sources = [...deps.sources, ...neighbours(info)]
+      const answers = sources.map((source) => ask(source, hashPart, deadline.signal).then(() => onAnswer?.()))
       await Promise.race([Promise.all(answers), deadline.passed])
       deadline.clear()
       return offers.get(info.narHash)

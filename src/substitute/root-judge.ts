@@ -188,7 +188,7 @@ export function createRootJudge(deps: {
           if (error instanceof DagError || error instanceof NarHashMismatchError) {
             if (way === own) return { outcome: 'wrong', reason, fetchedBytes: before + came }
             // Whose bytes these are has nothing to do with what is judged here.
-            scores.lied(wayId(way))
+            scores.lied(wayId(way), reason)
           }
         } finally {
           before += came

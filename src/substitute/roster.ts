@@ -64,10 +64,10 @@ export function createRoster(
   const averageMs = ({ id }: BlockSource): number => scores.averageMs(id) ?? NODE_STALL_MS
 
   /** One lost connection fails all that was under way on it: that is one fault, not sixteen. */
-  const isNewFault = (source: BlockSource, request: number, begunAt: number): boolean => {
+  const isNewFault = (source: BlockSource, request: number, begunAt: number, reason: string): boolean => {
     if (request <= (failedAt.get(source) ?? 0)) return false
     failedAt.set(source, requests)
-    scores.faulted(source.id, begunAt)
+    scores.faulted(source.id, begunAt, reason)
     return true
   }
 
@@ -80,13 +80,13 @@ export function createRoster(
     }
     // Of DagErrors only those come here that accuse the source: the block is not what its CID says.
     if (error instanceof SourceLieError || error instanceof DagError) {
-      scores.lied(source.id)
+      scores.lied(source.id, reason)
       if (out.has(source)) return
       out.set(source, { reason, forGood: true })
       log.warn({ source: source.id }, `source gave wrong bytes and is out: ${reason}`)
       return
     }
-    if (!isNewFault(source, request, begunAt)) return
+    if (!isNewFault(source, request, begunAt, reason)) return
     const count = (faults.get(source) ?? 0) + 1
     faults.set(source, count)
     const wasSilent = clock() - Math.max(begunAt, heardAt.get(source) ?? 0) >= SOURCE_SILENT_MS
@@ -135,12 +135,12 @@ export function createRoster(
         inFlight.set(source, busy(source) - 1)
         if (outcome === undefined) return
         if (outcome === 'stalled') {
-          if (isNewFault(source, request, at)) {
+          if (isNewFault(source, request, at, 'it stalled')) {
             log.warn({ source: source.id }, 'source stalled, what it was asked for is asked of the next')
           }
         } else if (outcome === 'overtaken') {
           // One that gave others something meanwhile is slower than the next way, and not at fault.
-          if (!scores.deliveredSince(source.id, at) && isNewFault(source, request, at)) {
+          if (!scores.deliveredSince(source.id, at) && isNewFault(source, request, at, 'it gave nothing')) {
             log.debug({ source: source.id }, 'source gave nothing, another way took over')
           }
         } else if ('bytes' in outcome) {

@@ -5,10 +5,12 @@
 import type { LeafBuffers } from '../dag/leaf-buffers.ts'
 import { LEAF_BYTES } from '../dag/profile.ts'
 import type { DagLink } from '../dag/reader.ts'
+import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { narHashDigest } from '../nix/hash.ts'
-import { SourceFaultError, SourceLieError, SourceRestingError } from '../source.ts'
+import { COST, SourceFaultError, SourceLieError, SourceRestingError } from '../source.ts'
 import type { CallOptions, NarRef, SourceId } from '../source.ts'
+import { PageError } from '../upstream/errors.ts'
 import { leafLinks } from './dag-walk.ts'
 import { NarHashMismatchError, WayStalledError } from './errors.ts'
 import { fetchChildren } from './fetch-children.ts'
@@ -198,7 +200,16 @@ async function* streamPieces(
     const { reason } = signal as { reason: unknown }
     // As with blocks: one that gave others something meanwhile is slower than the next way, and not at fault.
     const isFault = reason instanceof WayStalledError && !scores.deliveredSince(source.id, begun)
-    if (signal.aborted ? isFault : !(error instanceof SourceRestingError)) scores.faulted(source.id, begun)
+    if (signal.aborted ? isFault : !(error instanceof SourceRestingError)) {
+      // The user chose the upstreams, and of a page nobody says that it is the NAR.
+      const isLie =
+        error instanceof SourceLieError &&
+        !(error.cause instanceof PageError) &&
+        source.cost !== COST.upstream &&
+        !signal.aborted
+      if (isLie) scores.lied(source.id, error.message)
+      else scores.faulted(source.id, begun, isFault ? 'it gave nothing' : messageOf(error))
+    }
     throw error
   }
   scores.delivered(source.id, at - from, clock() - begun)

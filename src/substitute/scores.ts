@@ -29,8 +29,10 @@ export interface Scores {
    * @param begunAt when the request began, in the clock's milliseconds: of all that were under way when a source
    * failed, only one counts, in whichever NAR
    */
-  faulted(id: SourceId, begunAt?: number): void
-  lied(id: SourceId): void
+  faulted(id: SourceId, begunAt?: number, reason?: string): void
+  lied(id: SourceId, reason?: string): void
+  /** It had a part in a wrong NAR, and nobody knows which part was wrong: avoided as one that lied, and not called a liar. */
+  suspected(id: SourceId): void
   /** Its back-off is over. */
   usable(id: SourceId): boolean
   /** Usable, and did not fail when it was last asked: worth waiting for (P8). */
@@ -54,7 +56,14 @@ export const ALL_BLOCKS = 'blocks:'
 /** Weight of the newest measurement: about the last ten blocks count. */
 const NEWEST = 0.2
 
-export function createScores(deps: { clock: () => number }): Scores {
+/** For who keeps account of whole machines. */
+export interface ScoresListener {
+  answered(id: SourceId): void
+  faulted(id: SourceId, reason: string): void
+  lied(id: SourceId, reason: string): void
+}
+
+export function createScores(deps: { clock: () => number; listener?: ScoresListener }): Scores {
   interface Entry {
     averageMs: number | undefined
     bytes: number
@@ -66,7 +75,7 @@ export function createScores(deps: { clock: () => number }): Scores {
     outUntil: number
     liedUntil: number
   }
-  const { clock } = deps
+  const { clock, listener } = deps
   const entries = new Map<SourceId, Entry>()
   const paces = new Map<string, { bytesPerS: number; at: number }>()
   const entry = (id: SourceId): Entry => {
@@ -93,6 +102,10 @@ export function createScores(deps: { clock: () => number }): Scores {
     // A right block beside a wrong one does not make up for it.
     one.outUntil = one.liedUntil
   }
+  const avoid = (one: Entry): void => {
+    one.liedUntil = clock() + SCORE_LIE_BACK_OFF_MS
+    one.outUntil = Math.max(one.outUntil, one.liedUntil)
+  }
   const pace = (id: string): number | undefined => {
     const found = paces.get(id)
     return found === undefined || clock() - found.at > PACE_MAX_AGE_MS ? undefined : found.bytesPerS
@@ -105,9 +118,13 @@ export function createScores(deps: { clock: () => number }): Scores {
       one.bytes += bytes
       one.deliveredAt = clock()
       forgive(one)
+      listener?.answered(id)
     },
-    answered: (id) => forgive(entry(id)),
-    faulted(id, begunAt = Infinity) {
+    answered(id) {
+      forgive(entry(id))
+      listener?.answered(id)
+    },
+    faulted(id, begunAt = Infinity, reason = 'it failed') {
       const one = entry(id)
       if (begunAt <= one.faultedAt) return
       one.faultedAt = clock()
@@ -115,12 +132,19 @@ export function createScores(deps: { clock: () => number }): Scores {
       one.inARow += 1
       const backOff = Math.min(SCORE_BACK_OFF_MAX_MS, SCORE_BACK_OFF_MS * 2 ** (one.inARow - 1))
       one.outUntil = Math.max(one.outUntil, one.faultedAt + backOff)
+      listener?.faulted(id, reason)
     },
-    lied(id) {
+    lied(id, reason = 'it gave wrong bytes') {
       const one = entry(id)
       one.lies += 1
-      one.liedUntil = clock() + SCORE_LIE_BACK_OFF_MS
-      one.outUntil = Math.max(one.outUntil, one.liedUntil)
+      avoid(one)
+      listener?.lied(id, reason)
+    },
+    suspected(id) {
+      const one = entry(id)
+      one.lies += 1
+      avoid(one)
+      listener?.faulted(id, 'it had a part in a NAR that proved wrong')
     },
     usable,
     trusted: (id) => usable(id) && (entries.get(id)?.inARow ?? 0) === 0,

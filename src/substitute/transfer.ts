@@ -6,7 +6,8 @@ import { messageOf } from '../log.ts'
 import type { NarPlan } from '../dag/planner.ts'
 import type { NarProver } from '../dag/nar-prover.ts'
 import { DagError } from '../dag/reader.ts'
-import { WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
+import { UNPROVEN_HELD_MS, WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
+import type { NarHash } from '../nix/hash.ts'
 import { COST, SourceRestingError } from '../source.ts'
 import type { BlockSource, ByteRange, CallOptions, ReadOptions, SourceId } from '../source.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
@@ -56,6 +57,8 @@ export interface TransferDeps extends RunnerDeps {
   disputed(): boolean
   /** Bytes of several ways made a wrong NAR lately: they are not mixed again, so that each is proved by itself. */
   readonly apart: boolean
+  /** Nobody but a stranger vouches for its bytes: for a while they are kept back until they are proved. */
+  isUnproven(way: Way): boolean
   /** Proved not to be that of this NAR, though every block was right: whoever told this root is wrong. */
   badRoot(way: Way): void
 }
@@ -87,6 +90,9 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   const wrong = new Set<string>()
   let verified = false
   let failure: Error | undefined
+  /** Bytes that nobody vouches for are in the file; `over` when they were kept back for long enough. */
+  let unproven: 'no' | 'yes' | 'over' = 'no'
+  let unprovenTimer: NodeJS.Timeout | undefined
   const roster = createRoster(deps.blockSources, deps)
   const readers = createReaders(
     {
@@ -97,7 +103,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
         return verified
       },
       get disputed() {
-        return deps.disputed()
+        return unproven === 'yes' || deps.disputed()
       },
       get failure() {
         return failure
@@ -168,7 +174,10 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
         const into = target
         if (failed !== undefined)
           log.info({ ...about(way), at: from }, `${wayId(way)} takes over from ${failed}`)
-        const take: Take = (bytes, source, digest) => append(bytes, source, into, digest)
+        const take: Take = (bytes, source, digest) => {
+          holdBack(way)
+          return append(bytes, source, into, digest)
+        }
         const current = runner ?? begin(way, from)
         const { failure, next } = await follow(
           current,
@@ -203,6 +212,15 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     }
   }
 
+  function holdBack(way: Way): void {
+    if (unproven !== 'no' || !deps.isUnproven(way)) return
+    unproven = 'yes'
+    unprovenTimer = setTimeout(() => {
+      unproven = 'over'
+      progress.notify()
+    }, UNPROVEN_HELD_MS)
+  }
+
   /** Another way gave something before any peer did. */
   function tellSilence({ arrived, begunAt }: Runner): void {
     const isAlive = deps.blockSources.some(({ id }) => scores.deliveredSince(id, begunAt))
@@ -233,7 +251,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     const isTold = error instanceof BlockUnavailableError || error instanceof SourceRestingError
     const level = isTold ? 'debug' : 'warn'
     log[level]({ ...about(way), at: file?.prefix ?? 0 }, `a source of the NAR failed: ${reason}`)
-    if (error instanceof DagError || error instanceof NarHashMismatchError) condemn(way)
+    if (error instanceof DagError || error instanceof NarHashMismatchError) condemn(way, reason)
     return reason
   }
 
@@ -256,7 +274,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     const names = [...(resumed ? ['a kept part'] : []), ...used.map(wayId)].join(', ')
     const reason = `bytes from ${names} hash to ${proof.narHash}, signed is ${narHash}`
     log.error({ path: info.storePath, ways: names }, `NAR thrown away: ${reason}`)
-    blame()
+    blame(proof.narHash)
     return reason
   }
 
@@ -264,23 +282,23 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
    * One way alone is proved wrong. Of several nobody knows which one it was: the user chose the upstreams, so the
    * others are avoided, and a root told by a liar cannot turn us against an upstream. A kept part may have rotted.
    */
-  function blame(): void {
+  function blame(came: NarHash): void {
     const [way] = used
     if (resumed) return
     if (way !== undefined && used.length === 1) {
-      condemn(way)
+      condemn(way, `what it gave as NAR ${narHash} hashes to ${came}`)
       return
     }
     apart = true
     for (const one of used) {
       if (one.kind === 'stream' && one.source.cost === COST.upstream) scores.faulted(one.source.id)
-      else scores.lied(wayId(one))
+      else scores.suspected(wayId(one))
     }
   }
 
-  function condemn(way: Way): void {
+  function condemn(way: Way, reason: string): void {
     wrong.add(wayId(way))
-    scores.lied(wayId(way))
+    scores.lied(wayId(way), reason)
     if (way.kind === 'blocks') deps.badRoot(way)
   }
 
@@ -302,6 +320,8 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     prover = deps.createProver()
     used = []
     resumed = false
+    unproven = 'no'
+    clearTimeout(unprovenTimer)
     bySource.clear()
     await old?.abandon(new NarHashMismatchError('wrong bytes'))
     return fileInHand()
@@ -325,7 +345,10 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
       await file?.abandon(failure, !(error instanceof NarHashMismatchError))
       throw failure
     })
-    .finally(() => readers.close())
+    .finally(() => {
+      clearTimeout(unprovenTimer)
+      readers.close()
+    })
   // Whoever reads hears of the failure; with no reader left nobody needs to.
   done.catch(() => {})
 

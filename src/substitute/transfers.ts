@@ -5,6 +5,7 @@ import {
   LEAVES_MAX_COUNT,
   NAR_FIRST_BYTE_DEADLINE_MS,
   TRANSFERS_MAX_COUNT,
+  UNPROVEN_HELD_MAX_BYTES,
   WRONG_BEGINNING_MS,
   WRONG_BEGINNINGS_MAX_COUNT,
 } from '../limits.ts'
@@ -15,6 +16,7 @@ import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { hashPartOf } from '../nix/store-path.ts'
+import { isNeighbour } from '../source.ts'
 import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
 import { createFading } from '../spool/fading.ts'
 import type { LeafIndex } from '../spool/leaf-index.ts'
@@ -141,7 +143,13 @@ export function createTransfers(deps: {
         if (plan === undefined) late.add(info)
         else index.put(plan, { shared: deps.shareable(info), inSpool: true })
       },
-      disputed: () => wrongBeginnings.has(info.narHash) || resolver.offer(info).roots.length > 1,
+      // Else a neighbour could hold up whatever it likes, with a root of its own.
+      disputed: () =>
+        wrongBeginnings.has(info.narHash) ||
+        resolver.offer(info).roots.filter(({ from }) => !isNeighbour(from)).length > 1,
+      isUnproven: (way) =>
+        info.narSize <= UNPROVEN_HELD_MAX_BYTES &&
+        isNeighbour(way.kind === 'stream' ? way.source.id : way.told),
       apart: wrongBeginnings.has(info.narHash),
       badRoot(way) {
         if (way.kind === 'blocks') resolver.refuseRoot(info, way.root)
