@@ -310,6 +310,29 @@ export const DIAL_REST_CEILING_MS = 5 * 60_000
 /** Of `peer ban`, and of what others say about a neighbour. */
 export const NEIGHBOUR_REASON_MAX_CHARS = 200
 
+/**
+ * Smaller NARs are not asked for along the way: upstream sends one in the time that asking takes, and in a closure all of
+ * them together have about a hundredth of its bytes.
+ */
+export const ALONG_MIN_BYTES = 64 * KIB
+/** The first so many in the order of a NAR are asked: whoever fetches it is among them for all others, too. */
+export const ALONG_ASKED_MAX_COUNT = 8
+/** An answer without a wait: some round trips of a LAN, or one of a busy machine. Nobody waits longer to hear of nothing. */
+export const ALONG_ANSWER_MS = 50
+/** For a neighbour that is before us in the order and looks for the NAR itself; then we fetch it. */
+export const ALONG_WAIT_MS = 300
+/** The same while its Nix has only asked for the narinfo; shorter, so that the next in the order still can be waited for. */
+export const ALONG_EXPECTED_WAIT_MS = 200
+/** A neighbour for which that was in vain is behind or ahead of us in its closure: it is not waited for so for a while. */
+export const ALONG_LATE_MS = 10_000
+export const ALONG_LATE_MAX_COUNT = 1_000
+/** An answer later than this, or none, is a fault of the neighbour; nobody waits for it so long. */
+export const ALONG_REQUEST_MS = 2_000
+/** From a neighbour that fetches the NAR; upstream is asked beside it then. It has to get its own first byte, and of a small one all. */
+export const ALONG_FIRST_BYTE_MS = 2_000
+/** Connections to one neighbour for asking, and as many for NARs: as UPSTREAM_BULK_CONNECTIONS_COUNT. */
+export const ALONG_CONNECTIONS_COUNT = 64
+
 // substitute
 
 /** The whole narinfo look-up: later than this is a 404, since Nix waits for nothing better. */
@@ -417,6 +440,9 @@ export const HINT_HELD_MS = 5_000
 export const HINT_MAX_TRANSFERS_COUNT = 8
 /** Roots fetched ahead, some 100 kB each. */
 export const HINT_ROOTS_COUNT = 64
+/** NARs whose narinfo our Nix was given lately, and for how long it is believed to ask for their bytes next. */
+export const EXPECTED_NARS_MAX_COUNT = 20_000
+export const EXPECTED_NAR_MS = 120_000
 /** Nix keeps a narinfo it was given for 30 days, and may ask for its NAR all that time; a day for RESOLVED_MAX_AGE_MS. */
 export const NARINFO_ANSWERABLE_MS = 31 * 24 * 3600 * 1000
 /** Older rows go so many at a time: some 50 ms, in which nothing else is done. */
@@ -457,6 +483,8 @@ export const AUDIT_TURN_COUNT = 64
 export const PUBLISH_MAX_PATHS_COUNT = 1_000_000
 /** Entries between two checkpoints of one call: what a crash can cost. */
 export const PUBLISH_BATCH_COUNT = 256
+/** Requests of neighbours that are held until a NAR is on its way; any more are answered at once. */
+export const ALONG_WAITING_MAX_COUNT = 256
 
 // http
 

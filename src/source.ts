@@ -94,6 +94,8 @@ export interface StreamSource {
   readonly cost: Cost
   /** Among those that are alike otherwise lower is first: what a binary cache says of itself. */
   readonly priority?: number
+  /** Milliseconds to its first byte that are no sign of trouble, where they say nothing about others; else it is as others are. */
+  readonly firstByteMs?: number
   open(nar: NarRef, from: number, options: CallOptions): AsyncIterable<Uint8Array>
 }
 

@@ -18,13 +18,17 @@ import type { SelectionRequest } from './selection.ts'
 export interface CacheContent {
   /** The whole text, ready to be sent. */
   narInfo(hashPart: HashPart, options: CallOptions & { method: string }): Promise<string | undefined>
-  nar(narHash: NarHash, options: CallOptions): Promise<ServedNar | undefined>
+  nar(narHash: NarHash, options: CallOptions & { header: Header }): Promise<ServedNar | undefined>
   /** Absent where listings are not given. */
   listing?(hashPart: HashPart, options: CallOptions): Promise<Answer | undefined>
 }
 
+type Header = (name: string) => string | undefined
+
 interface ServedNar {
   readonly narSize: number
+  /** It may break off, or be wrong: for this asker alone. */
+  readonly unproved?: boolean
   /** Not called for HEAD, 304 and 416. */
   open(range: ByteRange, options: ReadOptions): Promise<AsyncIterable<Uint8Array>>
 }
@@ -59,8 +63,9 @@ export function addCacheRoutes(
   app.get('/nar/:file', async (c) => {
     const signal = requestSignal(c)
     const [, narHash = ''] = NAR.exec(c.req.param('file')) ?? []
-    const nar = isNarHash(narHash) ? await content.nar(narHash, { signal }) : undefined
-    const request = { method: c.req.method, header: (name: string) => c.req.header(name) }
+    const header: Header = (name) => c.req.header(name)
+    const nar = isNarHash(narHash) ? await content.nar(narHash, { signal, header }) : undefined
+    const request = { method: c.req.method, header }
     return respond(c, nar === undefined ? notFound() : narAnswer(narHash, nar, request), { signal, log })
   })
 
@@ -94,7 +99,7 @@ function narAnswer(narHash: string, nar: ServedNar, request: SelectionRequest): 
     'Content-Type': 'application/x-nix-nar',
     'Accept-Ranges': 'bytes',
     ETag: etag,
-    'Cache-Control': FOR_EVER,
+    'Cache-Control': nar.unproved === true ? 'no-store' : FOR_EVER,
   }
   switch (selection.status) {
     case 304:

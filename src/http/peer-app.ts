@@ -9,9 +9,11 @@ import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { HashPart } from '../nix/store-path.ts'
 import type { Holdings } from '../publish/holdings.ts'
-import type { ByteRange, ReadOptions } from '../source.ts'
+import type { NarsUnderWay } from '../publish/under-way.ts'
+import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
 import type { LocalBlocks } from '../spool/local-blocks.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
+import { ALONG_HEADER, parseAlong } from '../swarm/along-wire.ts'
 import type { Upload } from '../swarm/upload.ts'
 import { notFound } from './answer.ts'
 import type { Answer } from './answer.ts'
@@ -29,6 +31,8 @@ import type { HttpEnv } from './respond.ts'
 export interface PeerAppDeps {
   /** What is here and may be given to others; nothing else is looked at for a peer. */
   readonly holdings: Holdings
+  /** What is not here yet, for those who check it themselves. */
+  readonly underWay: NarsUnderWay
   readonly blocks: LocalBlocks
   readonly feeds: FeedFiles
   readonly budgets: PeerBudgets
@@ -66,13 +70,19 @@ export function createPeerApp(deps: PeerAppDeps, config: CacheConfig): Hono<Http
       const info = holdings.narInfo(hashPart)
       return Promise.resolve(info === undefined ? undefined : deps.formatAnswer(info))
     },
-    nar(narHash: NarHash) {
-      const nar = holdings.openNar(narHash)
-      if (nar === undefined) return Promise.resolve(undefined)
-      return Promise.resolve({
+    async nar(
+      narHash: NarHash,
+      { signal, header }: CallOptions & { header(name: string): string | undefined },
+    ) {
+      const here = holdings.openNar(narHash)
+      const along = parseAlong(header(ALONG_HEADER))
+      const nar = here ?? (along && (await deps.underWay.open(narHash, along, { signal })))
+      if (nar === undefined) return undefined
+      return {
         narSize: nar.narSize,
+        unproved: nar !== here,
         open: (range: ByteRange, options: ReadOptions) => Promise.resolve(nar.read(range, options)),
-      })
+      }
     },
   }
   addCacheRoutes(app, { content, log }, config)

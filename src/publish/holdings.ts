@@ -14,7 +14,7 @@ import { PolicyError } from '../substitute/policy.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import type { SharePolicy } from './share-policy.ts'
 
-interface SharedNar {
+export interface SharedNar {
   readonly narSize: number
   /** Every leaf is hashed before it leaves. */
   read(range: ByteRange, options: ReadOptions): AsyncIterable<Uint8Array>

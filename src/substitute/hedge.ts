@@ -15,7 +15,7 @@ import { WayStalledError } from './errors.ts'
 import type { FirstBytes } from './first-bytes.ts'
 import type { Runner } from './runner.ts'
 import type { Scores } from './scores.ts'
-import { paceId, wayId } from './ways.ts'
+import { firstByteMs, paceId, wayId } from './ways.ts'
 import type { Way } from './ways.ts'
 
 export interface HedgeRequest {
@@ -49,7 +49,7 @@ export function watchWithHedge(
   deps: { clock: () => number; firstBytes: FirstBytes; scores: Scores },
 ): Hedge {
   const { clock, scores } = deps
-  const firstMs = request.doubtful ? 0 : deps.firstBytes.delayMs()
+  const firstMs = request.doubtful ? 0 : (firstByteMs(runner.way) ?? deps.firstBytes.delayMs())
   /** Arrived by when, over the last WAY_PACE_MS. */
   const marks = [{ at: runner.begunAt, arrived: 0 }]
   let quietMs = WAY_QUIET_MS

@@ -7,6 +7,7 @@ import { HELD_BACK_BYTES, ORPHAN_GRACE_MS } from '../limits.ts'
 import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
 import { chunkOptions } from '../spool/chunk-buffers.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
+import { NoSourceError } from './errors.ts'
 import type { Progress } from './progress.ts'
 
 /** What its readers see of a transfer. */
@@ -29,6 +30,11 @@ export interface Readers {
   /** Counts as a reader while the promise is pending. */
   waiting<T>(work: () => Promise<T>): Promise<T>
   read(range: ByteRange, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined>
+  /**
+   * For who checks the bytes itself, and is nobody of ours: it does not keep the transfer going, and the bytes may be
+   * thrown away although it has some of them: then it is cut.
+   */
+  follow(range: ByteRange, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined>
   /** Nobody needs to be waited for any more. */
   close(): void
 }
@@ -57,6 +63,41 @@ export function createReaders(transfer: Followable, progress: Progress, onOrphan
     orphaned = setTimeout(onOrphaned, ORPHAN_GRACE_MS)
   }
 
+  /** @param tell how far it got; without it they may be thrown away all the same */
+  async function* pieces(
+    range: ByteRange,
+    options: ReadOptions,
+    tell: ((at: number) => void) | undefined,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const chunked = chunkOptions(options)
+    let begun: SpoolFile | undefined
+    let at = range.start
+    while (at < range.end) {
+      if (transfer.failure !== undefined) throw transfer.failure
+      const { file } = transfer
+      if (tell === undefined && begun !== undefined && file !== begun) {
+        throw new NoSourceError('the bytes were thrown away, and others may come')
+      }
+      const end = releasable(range.end)
+      if (file === undefined || end <= at) {
+        await progress.wait(options.signal)
+        continue
+      }
+      try {
+        for await (const bytes of file.read({ start: at, end }, chunked)) {
+          // Thrown away between disk and here: wait for the new one.
+          if (file !== transfer.file) break
+          begun = file
+          at += bytes.length
+          tell?.(at)
+          yield bytes
+        }
+      } catch (error) {
+        if (file === transfer.file) throw error
+      }
+    }
+  }
+
   async function waiting<T>(work: () => Promise<T>): Promise<T> {
     enter()
     try {
@@ -83,33 +124,16 @@ export function createReaders(transfer: Followable, progress: Progress, onOrphan
 
     async *read(range, options) {
       enter()
-      const chunked = chunkOptions(options)
       try {
-        let at = range.start
-        while (at < range.end) {
-          if (transfer.failure !== undefined) throw transfer.failure
-          const end = releasable(range.end)
-          const { file } = transfer
-          if (file === undefined || end <= at) {
-            await progress.wait(options.signal)
-            continue
-          }
-          try {
-            for await (const bytes of file.read({ start: at, end }, chunked)) {
-              // Thrown away between disk and here: wait for the new one.
-              if (file !== transfer.file) break
-              at += bytes.length
-              released = Math.max(released, at)
-              yield bytes
-            }
-          } catch (error) {
-            if (file === transfer.file) throw error
-          }
-        }
+        yield* pieces(range, options, (at) => {
+          released = Math.max(released, at)
+        })
       } finally {
         leave()
       }
     },
+
+    follow: (range, options) => pieces(range, options, undefined),
 
     close: () => clearTimeout(orphaned),
   }

@@ -19,7 +19,7 @@ import { fetchLeaves } from './leaf-scheduler.ts'
 import type { LeafShares } from './leaf-shares.ts'
 import type { SourceRoster } from './roster.ts'
 import type { Scores } from './scores.ts'
-import { paceId } from './ways.ts'
+import { firstByteMs, paceId } from './ways.ts'
 import type { Way } from './ways.ts'
 
 export interface RunnerDeps {
@@ -76,12 +76,13 @@ export function startRunner(
   const begunAt = clock()
   const own = new AbortController()
   const signal = AbortSignal.any([options.signal, own.signal])
+  const isUsual = firstByteMs(way) === undefined
   let arrived = 0
   let lastAt = begunAt
   let over = false
   const onBytes = (count: number): void => {
     lastAt = clock()
-    if (arrived === 0) firstBytes.came(lastAt - begunAt)
+    if (arrived === 0 && isUsual) firstBytes.came(lastAt - begunAt)
     arrived += count
     runner.onArrival?.()
   }
@@ -95,8 +96,9 @@ export function startRunner(
   const end = (): void => {
     if (over) return
     over = true
-    if (arrived === 0) firstBytes.missed(clock() - begunAt)
-    else scores.paced(paceId(way), arrived, clock() - begunAt)
+    if (arrived === 0) {
+      if (isUsual) firstBytes.missed(clock() - begunAt)
+    } else scores.paced(paceId(way), arrived, clock() - begunAt)
   }
   const advance = async (): Promise<IteratorResult<Piece, void>> => {
     try {

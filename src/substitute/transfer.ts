@@ -70,6 +70,8 @@ export interface RunningTransfer extends Transfer {
   readonly ending: boolean
   /** As `done`, for one who waits without reading: keeps it going as a reader does. */
   whole(options: CallOptions): Promise<void>
+  /** For a neighbour: as `Readers.follow`. */
+  follow(range: ByteRange, options: ReadOptions): AsyncIterable<Uint8Array>
 }
 
 export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): RunningTransfer {
@@ -364,5 +366,6 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     firstByte: (range, options) => readers.firstByte(range, options),
     whole: ({ signal }) => readers.waiting(() => abortable(done, signal)),
     read: (range, options) => readers.read(range, options),
+    follow: (range, options) => readers.follow(range, options),
   }
 }

@@ -23,7 +23,9 @@ import type { LeafIndex } from '../spool/leaf-index.ts'
 import type { LocalBlocks } from '../spool/local-blocks.ts'
 import type { Spool } from '../spool/spool.ts'
 import type { LocalStore } from '../store/local-store.ts'
+import type { AlongFinder } from '../swarm/along-finder.ts'
 import { abortable } from '../upstream/abortable.ts'
+import { createAlongWays } from './along-ways.ts'
 import { BlockUnavailableError, NarHashMismatchError, NoSourceError } from './errors.ts'
 import { createFirstBytes } from './first-bytes.ts'
 import { createHints } from './hints.ts'
@@ -38,6 +40,8 @@ import type { Resolver } from './resolve.ts'
 import type { Scores } from './scores.ts'
 import { startTransfer } from './transfer.ts'
 import type { RunningTransfer, Transfer } from './transfer.ts'
+import { createUnderWay } from './under-way.ts'
+import type { UnderWay } from './under-way.ts'
 import { findWays } from './ways.ts'
 import type { Way } from './ways.ts'
 
@@ -61,6 +65,8 @@ export interface Transfers {
   here(info: VerifiedNarInfo, options: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>
   /** NARs moving now. */
   running(): number
+  /** The same, for neighbours. */
+  readonly underWay: UnderWay
   /** Ends work in the background. */
   close(): void
 }
@@ -78,6 +84,8 @@ export function createTransfers(deps: {
   /** Whether others may have this NAR once it is here. */
   shareable(info: VerifiedNarInfo): boolean
   badRoot(info: VerifiedNarInfo, way: Way): void
+  /** Asks neighbours for what others may have; absent where there are none. */
+  along?: Pick<AlongFinder, 'find'>
   clock: () => number
   log: Log
 }): Transfers {
@@ -93,6 +101,7 @@ export function createTransfers(deps: {
     running: () => running.size,
     fetch: async (info, options) => (await begin(info, options)).whole(options),
   })
+  const underWay = createUnderWay({ clock })
   const adopting = new Map<NarHash, Promise<void>>()
   const ended = createProgress()
   const closing = new AbortController()
@@ -128,9 +137,11 @@ export function createTransfers(deps: {
     const blockSources = deps.blockSources(info)
     const [told] = resolver.offer(info).roots
     if (told !== undefined) prober.probe({ root: told.root, narSize: info.narSize }, blockSources)
+    // What none may have from us is none of their business either.
+    const along = createAlongWays(info, deps.shareable(info) ? deps.along : undefined, () => underWay.turn())
     const transfer = startTransfer(info, {
       createFile: () => spool.create(info),
-      ways: (options) => findWays(info, { resolver, scores, blockSources }, options),
+      ways: (options) => findWays(info, { resolver, scores, blockSources, along }, options),
       blockSources,
       buffers,
       shares,
@@ -159,9 +170,17 @@ export function createTransfers(deps: {
       log,
     })
     running.set(info.narHash, transfer)
+    underWay.add({
+      info,
+      get part() {
+        return along.part
+      },
+      follow: (range, options) => transfer.follow(range, options),
+    })
     late.busy()
     const end = (): void => {
       running.delete(info.narHash)
+      underWay.remove(info.narHash)
       ended.notify()
     }
     transfer.done.then(end, (error: unknown) => {
@@ -288,10 +307,16 @@ export function createTransfers(deps: {
   }
 
   return {
-    hint: (info) => hints.hint(info),
+    underWay,
+
+    hint(info) {
+      underWay.expect(info)
+      hints.hint(info)
+    },
 
     async open(info, wanted, options) {
       hints.claimed(info)
+      underWay.claimed(info)
       const range = wanted ?? { start: 0, end: info.narSize }
       if (range.start > 0) await refuseWrongBeginning(info, options)
       const here = await local(info, range, options)

@@ -4,7 +4,9 @@
  */
 import type { CID } from 'multiformats/cid'
 import { PACE_FACTOR, WAY_FAST_BYTES_PER_S } from '../limits.ts'
+import { COST } from '../source.ts'
 import type { BlockSource, CallOptions, SourceId, StreamSource } from '../source.ts'
+import type { AlongWays } from './along-ways.ts'
 import type { Offer } from './offer.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import { createProgress } from './progress.ts'
@@ -26,17 +28,26 @@ export function paceId(way: Way): string {
   return way.kind === 'blocks' ? 'blocks' : way.source.id
 }
 
+/** What the way itself says of its first byte; undefined where it is as for all others. */
+export function firstByteMs(way: Way): number | undefined {
+  return way.kind === 'stream' ? way.source.firstByteMs : undefined
+}
+
 interface FindDeps {
   readonly resolver: Resolver
   readonly scores: Scores
   readonly blockSources: readonly BlockSource[]
+  /** Where neighbours are to be asked. */
+  readonly along?: AlongWays
 }
+
+type OrderDeps = Omit<FindDeps, 'resolver' | 'along'>
 
 /**
  * Whether a way is the last resort: a root that had a part in a wrong NAR lately, and every root while all peers failed
  * when they were last asked (P8: no NAR waits for those when somebody else has it).
  */
-export function isDoubtful(way: Way, { scores, blockSources }: Omit<FindDeps, 'resolver'>): boolean {
+export function isDoubtful(way: Way, { scores, blockSources }: OrderDeps): boolean {
   return (
     way.kind === 'blocks' &&
     (!scores.usable(wayId(way)) ||
@@ -59,7 +70,17 @@ export async function* findWays(
     for (const way of ways) seen.add(wayId(way))
     return ways
   }
-  yield* unseen(false)
+  const near = (): AsyncIterable<Way> | [] => deps.along?.ways(seen, options) ?? []
+  /** Nobody far away is asked for bytes before those near have said that they have none. */
+  async function* inTurn(ways: Way[]): AsyncGenerator<Way, void, undefined> {
+    for (const way of ways) {
+      if (isFar(way)) yield* near()
+      deps.along?.own()
+      yield way
+    }
+  }
+  yield* inTurn(unseen(false))
+  yield* near()
   // Each answer is used as it comes: one silent upstream must not keep what another has.
   const answers = createProgress()
   let asked = false
@@ -71,16 +92,20 @@ export async function* findWays(
   for (;;) {
     const ways = unseen(false)
     // With none, nothing may be awaited before `wait`: who answers meanwhile would not be heard.
-    if (ways.length > 0) yield* ways
+    if (ways.length > 0) yield* inTurn(ways)
     else if (asked) break
     else await answers.wait(options.signal)
   }
   await asking
-  yield* unseen(true)
+  yield* inTurn(unseen(true))
+}
+
+function isFar(way: Way): boolean {
+  return way.kind === 'stream' && way.source.cost > COST.neighbour
 }
 
 /** By cost, then by pace; a way known to be many times faster goes first, whatever its cost. */
-function order(offer: Offer, deps: FindDeps): Way[] {
+function order(offer: Offer, deps: OrderDeps): Way[] {
   const { scores, blockSources } = deps
   const streams = [...offer.streams].sort(
     (a, b) =>

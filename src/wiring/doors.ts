@@ -24,6 +24,7 @@ import {
 import type { Operations } from '../operations/operations.ts'
 import { notReady } from '../operations/readiness.ts'
 import { createHoldings } from '../publish/holdings.ts'
+import { createNarsUnderWay } from '../publish/under-way.ts'
 import { createNarLister } from '../substitute/list-nar.ts'
 import { createNarInfoTexts } from '../substitute/narinfo-texts.ts'
 import type { Engine } from './engine.ts'
@@ -101,6 +102,11 @@ export function createDoors(
     createPeerApp(
       {
         holdings: createHoldings({ policy: sharePolicy, table, index, blocks }),
+        underWay: createNarsUnderWay({
+          underWay: transfers.underWay,
+          shareable: engine.shareable,
+          clock: () => performance.now(),
+        }),
         blocks,
         feeds: feeds.files,
         budgets,

@@ -6,6 +6,7 @@ import { openAuditBudget } from '../operations/audit-budget.ts'
 import { openAuditMemory } from '../operations/audit-memory.ts'
 import { createAuditor } from '../operations/auditor.ts'
 import type { Auditor } from '../operations/auditor.ts'
+import type { NarInfo } from '../nix/narinfo.ts'
 import type { BlockSource, NarInfoSource } from '../source.ts'
 import { storeNarInfos } from '../store/narinfo-source.ts'
 import { createResolver } from '../substitute/resolve.ts'
@@ -36,6 +37,8 @@ export interface Engine {
   readonly scores: Scores
   readonly resolver: Resolver
   readonly transfers: Transfers
+  /** Whether others may have it. */
+  readonly shareable: (info: NarInfo) => boolean
   readonly auditor: Auditor
   close(): Promise<void>
 }
@@ -70,6 +73,7 @@ export function createEngine(
     sources: [...local, ...follower.sources(), ...upstreams],
     log,
   })
+  const shareable = (info: NarInfo): boolean => shares(config) && sharePolicy.allows(info)
   const transfers = createTransfers({
     resolver,
     spool,
@@ -78,7 +82,7 @@ export function createEngine(
     store,
     blockSources: () => blockSources,
     scores,
-    shareable: (info) => shares(config) && sharePolicy.allows(info),
+    shareable,
     badRoot: (info, way) => {
       if (way.kind !== 'blocks') return
       follower.markBad(info.narHash, way.root, { told: way.told, storePath: info.storePath })
@@ -117,6 +121,7 @@ export function createEngine(
     scores,
     resolver,
     transfers,
+    shareable,
     auditor,
     async close() {
       await Promise.all([...gateways, ...upstreams].map((one) => one.close()))

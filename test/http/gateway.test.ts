@@ -36,6 +36,7 @@ function testGateway(nars: readonly TestNar[], blocks: LocalBlocks = testBlocks(
         openNar: () => undefined,
         narSizeOf: (root) => nars.find(({ plan }) => plan.root.equals(root))?.plan.narSize,
       },
+      underWay: { open: () => Promise.resolve(undefined) },
       blocks,
       feeds: { read: () => Promise.resolve(undefined) },
       formatAnswer: () => '',

@@ -36,6 +36,7 @@ function testPeer(changes: Partial<PeerAppDeps> = {}) {
             : undefined,
         narSizeOf: () => undefined,
       },
+      underWay: { open: () => Promise.resolve(undefined) },
       blocks: testBlocks([nar]),
       feeds: {
         read(name, path) {

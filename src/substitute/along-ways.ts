@@ -1,0 +1,72 @@
+/** The ways of one transfer that lead to neighbours which have its NAR or are fetching it, and what part it plays itself. */
+import type { CallOptions, NarRef, SourceId, StreamSource } from '../source.ts'
+import type { AlongFinder } from '../swarm/along-finder.ts'
+import type { Way } from './ways.ts'
+
+/**
+ * `deciding`: it looks where the NAR can be had. `own`: it fetches it, and neighbours may read along. `along`: it reads
+ * along itself. Only `own` is followed: who follows has asked somebody who followed nobody then, so that nobody ever
+ * follows himself, over however many others (docs/adr/018).
+ */
+export type Part = 'deciding' | 'own' | 'along'
+
+export interface AlongWays {
+  readonly part: Part
+  /** Each neighbour once, until nobody has it. @param tried sources, added to */
+  ways(tried: Set<SourceId>, options: CallOptions): AsyncGenerator<Way, void, undefined>
+  /** Another way is about to be gone. */
+  own(): void
+}
+
+/** @param onTurn the part is another one now */
+export function createAlongWays(
+  nar: NarRef,
+  finder: Pick<AlongFinder, 'find'> | undefined,
+  onTurn: () => void,
+): AlongWays {
+  let finding = false
+  let isOwn = false
+  let isOver = finder === undefined
+  /** Streams of neighbours, from the request on. */
+  let open = 0
+
+  const watched = (source: StreamSource): StreamSource => ({
+    ...source,
+    async *open(...call) {
+      open += 1
+      onTurn()
+      try {
+        yield* source.open(...call)
+      } finally {
+        open -= 1
+        onTurn()
+      }
+    },
+  })
+
+  return {
+    get part() {
+      if (open > 0) return 'along'
+      return isOwn && !finding ? 'own' : 'deciding'
+    },
+    async *ways(tried, options) {
+      while (!isOver) {
+        finding = true
+        let source
+        try {
+          source = await finder?.find(nar, tried, options)
+        } finally {
+          finding = false
+        }
+        isOver = source === undefined
+        if (source === undefined) break
+        tried.add(source.id)
+        yield { kind: 'stream', source: watched(source) }
+      }
+    },
+    own() {
+      isOwn = true
+      onTurn()
+    },
+  }
+}

@@ -1,0 +1,99 @@
+/** A NAR out of a neighbour that has it or is fetching it, from any byte on, as it comes there. Nothing of it is proved. */
+import { request } from 'undici'
+import type { Dispatcher } from 'undici'
+import { ALONG_FIRST_BYTE_MS, UPSTREAM_FIRST_BYTE_CEILING_MS, UPSTREAM_STALL_MS } from '../limits.ts'
+import { messageOf } from '../log.ts'
+import type { NarHash } from '../nix/hash.ts'
+import { COST, SourceFaultError, SourceMissError } from '../source.ts'
+import type { CallOptions, NarRef, SourceId, StreamSource } from '../source.ts'
+import { abortable } from '../upstream/abortable.ts'
+import { DeadlineError } from '../upstream/errors.ts'
+import { sourceError } from '../upstream/source-error.ts'
+import { createWatch } from '../upstream/watch.ts'
+import { ALONG_HEADER, formatAlong, NO_WAIT } from './along-wire.ts'
+import type { AlongWait } from './along-wire.ts'
+import type { Neighbour, NeighbourId, Neighbours } from './neighbours.ts'
+
+export function createAlongStream(
+  one: Neighbour,
+  { neighbours, dispatcher }: { neighbours: Pick<Neighbours, 'failed'>; dispatcher: Dispatcher },
+): StreamSource {
+  const id = alongId(one.id)
+
+  async function* open(
+    { narHash }: NarRef,
+    from: number,
+    options: CallOptions,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const url = alongUrl(one, narHash)
+    const watch = createWatch(id, url, UPSTREAM_FIRST_BYTE_CEILING_MS, options)
+    const { signal } = watch
+    let isAnswered = false
+    try {
+      const headers = { ...alongHeaders(NO_WAIT), ...(from > 0 ? { range: `bytes=${from}-` } : {}) }
+      const response = await abortable(request(url, { dispatcher, headers, signal }), signal)
+      // Destroyed early, the body emits an error that nobody waits for any more.
+      response.body.on('error', () => {})
+      if (!isNar(one, response, from)) {
+        throw new SourceMissError(id, `${url.href}: it was there or on its way a moment ago`)
+      }
+      isAnswered = true
+      yield* watch.chunks(response.body, UPSTREAM_STALL_MS)
+    } catch (error) {
+      const reason = watch.reason(error)
+      if (options.signal.aborted) throw reason
+      const fault = sourceError(id, url, reason)
+      // A body that was cut may be of a NAR that nobody there waits for any more, or that was proved wrong. Whether the
+      // neighbour is still there the next request tells.
+      const isSilent = fault.cause instanceof DeadlineError
+      if (fault instanceof SourceFaultError && (!isAnswered || isSilent)) {
+        neighbours.failed(one.id, messageOf(fault))
+      }
+      throw fault
+    } finally {
+      watch.stop()
+    }
+  }
+
+  return { id, cost: COST.neighbour, firstByteMs: ALONG_FIRST_BYTE_MS, open }
+}
+
+/** Of whole NARs, apart from the neighbour's blocks: averages of the two must not mix. */
+export function alongId(id: NeighbourId): SourceId {
+  return `neighbour:${id.replace(/^(?:narswarm|cache):/, '')}/nar`
+}
+
+export function alongUrl(one: Neighbour, narHash: NarHash): URL {
+  return new URL(`nar/${narHash}.nar`, one.url)
+}
+
+export function alongHeaders(wait: AlongWait): Record<string, string> {
+  return { 'accept-encoding': 'identity', 'user-agent': 'narswarm', [ALONG_HEADER]: formatAlong(wait) }
+}
+
+/**
+ * No redirect is followed: a neighbour has nobody to send us to.
+ *
+ * @returns false for a miss
+ * @throws SourceFaultError for what is neither a miss nor a NAR
+ */
+export function isNar(
+  one: Neighbour,
+  { statusCode, headers }: Pick<Dispatcher.ResponseData, 'statusCode' | 'headers'>,
+  from: number,
+): boolean {
+  if (statusCode === 404) return false
+  const check = (isRight: boolean, expected: string, came: unknown): void => {
+    if (isRight) return
+    const shown = JSON.stringify(came)?.slice(0, 80)
+    throw new SourceFaultError(alongId(one.id), `${one.url.href}: expected ${expected}, got ${shown}`)
+  }
+  const type = headers['content-type']
+  const encoding = headers['content-encoding']
+  const range = String(headers['content-range'])
+  check(statusCode === (from > 0 ? 206 : 200), 'a NAR or status 404', statusCode)
+  check(type === 'application/x-nix-nar', 'a NAR', type)
+  check(encoding === undefined, 'no Content-Encoding', encoding)
+  check(from === 0 || range.startsWith(`bytes ${from}-`), `a Content-Range from ${from}`, range)
+  return true
+}
