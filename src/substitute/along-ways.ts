@@ -26,7 +26,6 @@ export function createAlongWays(
 ): AlongWays {
   let finding = false
   let isOwn = false
-  let isOver = finder === undefined
   /** Streams of neighbours, from the request on. */
   let open = 0
 
@@ -50,16 +49,16 @@ export function createAlongWays(
       return isOwn && !finding ? 'own' : 'deciding'
     },
     async *ways(tried, options) {
-      while (!isOver) {
+      if (finder === undefined) return
+      for (;;) {
         finding = true
         let source
         try {
-          source = await finder?.find(nar, tried, options)
+          source = await finder.find(nar, tried, options)
         } finally {
           finding = false
         }
-        isOver = source === undefined
-        if (source === undefined) break
+        if (source === undefined) return
         tried.add(source.id)
         yield { kind: 'stream', source: watched(source) }
       }

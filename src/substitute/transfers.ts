@@ -316,7 +316,6 @@ export function createTransfers(deps: {
 
     async open(info, wanted, options) {
       hints.claimed(info)
-      underWay.claimed(info)
       const range = wanted ?? { start: 0, end: info.narSize }
       if (range.start > 0) await refuseWrongBeginning(info, options)
       const here = await local(info, range, options)

@@ -16,7 +16,7 @@ export interface NarUnderWay {
 
 export interface UnderWay {
   get(narHash: NarHash): NarUnderWay | undefined
-  /** Its narinfo went to our Nix lately, and its bytes were not asked for yet. */
+  /** Its narinfo went to our Nix lately, and no bytes were fetched since. */
   expected(narHash: NarHash): VerifiedNarInfo | undefined
   /** Resolves when a NAR began, ended or plays another part. @throws the signal's reason */
   turned(options: CallOptions): Promise<void>
@@ -25,8 +25,6 @@ export interface UnderWay {
 /** Owner: `Transfers`. */
 export interface UnderWayTable extends UnderWay {
   expect(info: VerifiedNarInfo): void
-  /** Our Nix has asked for the bytes. */
-  claimed(info: VerifiedNarInfo): void
   add(nar: NarUnderWay): void
   remove(narHash: NarHash): void
   turn(): void
@@ -45,9 +43,9 @@ export function createUnderWay({ clock }: { clock: () => number }): UnderWayTabl
     expected: (narHash) => expected.get(narHash),
     turned: ({ signal }) => turns.wait(signal),
     expect: (info) => void expected.set(info.narHash, info),
-    claimed: ({ narHash }) => void expected.delete(narHash),
     add(nar) {
       nars.set(nar.info.narHash, nar)
+      expected.delete(nar.info.narHash)
       turns.notify()
     },
     remove(narHash) {

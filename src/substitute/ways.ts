@@ -70,17 +70,18 @@ export async function* findWays(
     for (const way of ways) seen.add(wayId(way))
     return ways
   }
-  const near = (): AsyncIterable<Way> | [] => deps.along?.ways(seen, options) ?? []
+  // One and the same for all of this: when it is over, nobody near has it.
+  const near = deps.along?.ways(seen, options) ?? []
   /** Nobody far away is asked for bytes before those near have said that they have none. */
   async function* inTurn(ways: Way[]): AsyncGenerator<Way, void, undefined> {
     for (const way of ways) {
-      if (isFar(way)) yield* near()
+      if (isFar(way)) yield* near
       deps.along?.own()
       yield way
     }
   }
   yield* inTurn(unseen(false))
-  yield* near()
+  yield* near
   // Each answer is used as it comes: one silent upstream must not keep what another has.
   const answers = createProgress()
   let asked = false

@@ -160,3 +160,38 @@ test('a feed that is not here is a 404; a feed that cannot be read is a 500', as
   const broken = testPeer({ feeds: { read: () => Promise.reject(new Error('EIO')) } })
   assert.equal((await broken.app.request(`${ORIGIN}/feed/${FEED}/root/1`)).status, 500)
 })
+
+test('a NAR on its way is for those who check it themselves, and for nobody to keep', async () => {
+  const asked: string[] = []
+  const { app } = testPeer({
+    holdings: { narInfo: () => undefined, openNar: () => undefined, narSizeOf: () => undefined },
+    underWay: {
+      open(narHash, wait) {
+        asked.push(`${narHash} ${wait.begunMs} ${wait.expectedMs}`)
+        return Promise.resolve({ narSize: nar.info.narSize, read: (range) => chunksOf(nar.bytes, range) })
+      },
+    },
+  })
+  assert.equal((await app.request(ORIGIN + NAR)).status, 404)
+  assert.equal((await app.request(ORIGIN + NAR, { headers: { 'narswarm-along': 'yes' } })).status, 404)
+  assert.deepEqual(asked, [])
+  const headers = { 'narswarm-along': 'begun=300, expected=0' }
+  const head = await app.request(ORIGIN + NAR, { method: 'HEAD', headers })
+  assert.equal(head.status, 200)
+  assert.equal(head.headers.get('content-length'), '200000')
+  const response = await app.request(ORIGIN + NAR, { headers: { ...headers, range: 'bytes=5-' } })
+  assert.equal(response.status, 206)
+  assert.equal(response.headers.get('cache-control'), 'no-store')
+  assert.deepEqual(new Uint8Array(await response.arrayBuffer()), new Uint8Array(nar.bytes.subarray(5)))
+  assert.deepEqual(
+    asked,
+    Array.from({ length: 2 }, () => `${nar.info.narHash} 300 0`),
+  )
+})
+
+test('what is here is given proved, to whomever', async () => {
+  const { app } = testPeer()
+  const headers = { 'narswarm-along': 'begun=300, expected=0' }
+  const response = await app.request(ORIGIN + NAR, { headers })
+  assert.match(response.headers.get('cache-control') ?? '', /immutable/)
+})

@@ -11,8 +11,9 @@ import { createScores } from '../../src/substitute/scores.ts'
 import type { Way } from '../../src/substitute/ways.ts'
 import { KIB, MIB, stream } from './kit.ts'
 
-function wayNamed(id: string): Way {
-  return { kind: 'stream', source: stream(id, new Uint8Array(0), undefined, { cost: COST.upstream }) }
+function wayNamed(id: string, firstByteMs?: number): Way {
+  const source = stream(id, new Uint8Array(0), undefined, { cost: COST.upstream })
+  return { kind: 'stream', source: { ...source, ...(firstByteMs === undefined ? {} : { firstByteMs }) } }
 }
 
 /** A runner whose bytes come by hand. */
@@ -52,14 +53,22 @@ function runnerOf(way: Way) {
 }
 
 /** Time that passes by hand, in steps of 50 ms. */
-function hedging(t: TestContext, names: readonly string[], { doubtful = false, pieceMs = 0 } = {}) {
+function hedging(
+  t: TestContext,
+  names: readonly string[],
+  {
+    doubtful = false,
+    pieceMs = 0,
+    firstByteMs,
+  }: { doubtful?: boolean; pieceMs?: number; firstByteMs?: number } = {},
+) {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
   const scores = createScores({ clock: Date.now })
   const firstBytes = createFirstBytes()
-  const left = names.map(wayNamed)
+  const left = names.map((name) => wayNamed(name))
   const begun: ReturnType<typeof runnerOf>[] = []
   const failed: unknown[] = []
-  const followed = runnerOf(wayNamed('followed'))
+  const followed = runnerOf(wayNamed('followed', firstByteMs))
   const hedge = watchWithHedge(
     followed.runner,
     {
@@ -135,6 +144,13 @@ describe('hedge', () => {
     assert.equal(firstBytes.delayMs(), 200)
     await pass(50)
     assert.equal(begun.length, 0)
+  })
+  it('waits for as long as the way says that its first byte may take', async (t) => {
+    const { begun, pass } = hedging(t, ['next'], { firstByteMs: 4 * HEDGE_START_MS })
+    await pass(4 * HEDGE_START_MS - 50)
+    assert.equal(begun.length, 0)
+    await pass(100)
+    assert.equal(begun.length, 1)
   })
   it('is begun when the way falls silent, each time later than before', async (t) => {
     const { followed, begun, pass } = hedging(t, ['next'])

@@ -22,7 +22,9 @@ import { createNarInfoTable } from '../../src/substitute/narinfo-table.ts'
 import { createPolicy } from '../../src/substitute/policy.ts'
 import { createResolver } from '../../src/substitute/resolve.ts'
 import { createScores } from '../../src/substitute/scores.ts'
+import type { Scores } from '../../src/substitute/scores.ts'
 import { createTransfers } from '../../src/substitute/transfers.ts'
+import type { AlongFinder } from '../../src/swarm/along-finder.ts'
 import { STORE_DIR } from '../nix/genuine.ts'
 import { sampleKey } from '../nix/sample.ts'
 import { leafOf, planOf, spoolBench } from '../spool/kit.ts'
@@ -222,12 +224,14 @@ export async function engine(
     peers?: BlockSource[]
     store?: LocalStore
     spool?: Partial<SpoolDeps>
+    shareable?: boolean
+    along?: (scores: Scores) => AlongFinder
+    clock?: () => number
   },
 ) {
-  const { peers: blockSources = [], store, sources = [] } = parts
+  const { peers: blockSources = [], store, sources = [], shareable = false, clock = Date.now } = parts
   const bench = await spoolBench(t, parts.spool)
   const { spool, db, log } = bench
-  const clock = Date.now
   const index = openLeafIndex(db)
   const blocks = createLocalBlocks({ index, spool, log, ...(store === undefined ? {} : { store }) })
   const table = createNarInfoTable({ db, clock, log }, { storeDir: STORE_DIR })
@@ -244,7 +248,8 @@ export async function engine(
     scores,
     clock,
     log,
-    shareable: () => false,
+    shareable: () => shareable,
+    ...(parts.along === undefined ? {} : { along: parts.along(scores) }),
     badRoot: (_, way) => badRoots.push(way.kind === 'blocks' ? way.root.toString() : way.source.id),
   })
   return { ...bench, index, blocks, table, resolver, scores, badRoots, transfers, sources }
