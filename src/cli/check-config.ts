@@ -76,6 +76,7 @@ function settingsOf(config: Config): [string, Value][] {
     ['share.keys', config.share.keys.map(formatPublicKey)],
     ['share.deny', config.share.deny.map(({ text }) => text)],
     ['share.upload', config.share.upload ?? 'as fast as it goes'],
+    ['lan.ask', config.lan.ask],
     ['peers.urls', config.peers.urls.map(String)],
     ['peers.addrs', config.peers.addrs],
     ['feed', config.feeds.map((feed) => `${feed.name} from ${feed.sources.map(String).join(', ')}`)],

@@ -2,7 +2,7 @@
 import type { PublicKey } from '../nix/key.ts'
 import type { PathPattern } from '../nix/path-pattern.ts'
 import type { HostPort } from './address.ts'
-import type { Profile } from './schema.ts'
+import type { LAN_ASK, Profile } from './schema.ts'
 
 /** Where a value came from, later ones before earlier ones. */
 export type Origin = 'default' | 'nix.conf' | 'file' | 'environment' | 'flag'
@@ -35,8 +35,12 @@ export interface Config {
     /** Bytes a second over all doors; undefined: as fast as it goes. */
     readonly upload: number | undefined
   }
-  /** Where neighbours are looked for by mDNS; interfaces: all but loopback when there are none. */
-  readonly lan: { readonly discover: boolean; readonly interfaces: readonly string[] | undefined }
+  readonly lan: {
+    /** Where neighbours are looked for by mDNS; interfaces: all but loopback when there are none. */
+    readonly discover: boolean
+    readonly interfaces: readonly string[] | undefined
+    readonly ask: (typeof LAN_ASK)[number]
+  }
   readonly peers: { readonly urls: readonly URL[]; readonly addrs: readonly string[] }
   readonly feeds: readonly FollowedFeedConfig[]
   /** Bytes; undefined: by the size of the disk. */

@@ -207,8 +207,8 @@ function complete(
   if (swarmListen.length > 0 && !sharing) {
     warnings.push(`swarm.listen is set, but ${nothing}: nobody will be answered there`)
   }
-  if (file.lan !== undefined && profile !== 'lan') {
-    warnings.push(`[lan] is set, but profile ${profile} looks for no neighbours`)
+  if ((file.lan?.discover ?? file.lan?.interfaces) !== undefined && profile !== 'lan') {
+    warnings.push(`lan.discover and lan.interfaces are for profile lan; ${profile} looks for no neighbours`)
   }
   if (profile === 'pool' && file.share?.keys === undefined) {
     warnings.push('profile pool without share.keys shares only what cache.nixos.org-1 signed')
@@ -228,7 +228,11 @@ function complete(
     swarm: { listen: sharing ? swarmListen : [] },
     trust: { keys: trusted, threshold: file.trust?.threshold ?? 1 },
     share,
-    lan: { discover: profile === 'lan' && file.lan?.discover !== false, interfaces: file.lan?.interfaces },
+    lan: {
+      discover: profile === 'lan' && file.lan?.discover !== false,
+      interfaces: file.lan?.interfaces,
+      ask: file.lan?.ask ?? 'all',
+    },
     peers: { urls: file.peers?.urls ?? [], addrs: file.peers?.addrs ?? [] },
     feeds: (file.feed ?? []).map(({ name, root_key: rootKey, sources }) => ({ name, rootKey, sources })),
     spool: { maxBytes: file.spool?.max_size, minFreeBytes: file.spool?.min_free },

@@ -75,6 +75,9 @@ const host = z
 export const PROFILES = ['private', 'lan', 'pool', 'public'] as const
 export type Profile = (typeof PROFILES)[number]
 
+/** Of what neighbours are asked. */
+export const LAN_ASK = ['all', 'known'] as const
+
 export const configSchema = z.strictObject({
   profile: z
     .enum(PROFILES)
@@ -172,16 +175,22 @@ export const configSchema = z.strictObject({
         .min(1)
         .optional()
         .describe('Network interfaces that neighbours are looked for on. Default: all but loopback.'),
+      ask: z
+        .enum(LAN_ASK)
+        .optional()
+        .describe(
+          'Of which paths neighbours hear that we look for them. `all` (the default); `known`: only of those that are public anyhow, in a followed feed or signed by one of share.keys; a path that nothing is known of is then asked of upstreams alone.',
+        ),
     })
     .optional()
-    .describe('Neighbours, in profile `lan`.'),
+    .describe('Neighbours: those of peers.urls, and those that profile `lan` finds.'),
   peers: z
     .strictObject({
       urls: z
         .array(url('http', 'https'))
         .optional()
         .describe(
-          'Binary caches near by: peer listeners of other narswarms, harmonia, nix-serve, any. A trustless gateway will do too.',
+          'Binary caches of any kind, peer listeners of other narswarms and trustless gateways: neighbours, to get narinfos and bytes from.',
         ),
       addrs: z
         .array(parsed(checkPeerAddress))
@@ -189,7 +198,7 @@ export const configSchema = z.strictObject({
         .describe('libp2p addresses of peers to get blocks from, each with /p2p/<peer id>.'),
     })
     .optional()
-    .describe('Other machines to get bytes from. None of them is trusted.'),
+    .describe('Other machines to get paths from. None of them is trusted.'),
   feed: z
     .array(
       z.strictObject({

@@ -21,8 +21,8 @@ export class PolicyError extends Error {
   override readonly name = 'PolicyError'
   /** A signature is by the name of a trusted key, and not by the key. */
   readonly forged: boolean
-  constructor(message: string, options: { forged?: boolean } = {}) {
-    super(message)
+  constructor(message: string, options: ErrorOptions & { forged?: boolean } = {}) {
+    super(message, options)
     this.forged = options.forged ?? false
   }
 }

@@ -5,6 +5,7 @@ import {
   NEIGHBOUR_WAIT_MS,
   UPSTREAM_INFO_RETRY_MS,
 } from '../limits.ts'
+import { isPrivateAddress, literalAddress } from '../config/ip-address.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { COST, neighbourSource, SourceFaultError, SourceLieError } from '../source.ts'
@@ -12,7 +13,6 @@ import type { BlockSource, CallOptions, Cost, NarInfoSource, SourceId, StreamSou
 import { abortable } from '../upstream/abortable.ts'
 import { DeadlineError, PageError, StatusError, UpstreamUnfitError } from '../upstream/errors.ts'
 import { createHosts } from '../upstream/host.ts'
-import { isPrivateAddress, literalAddress } from '../upstream/private-address.ts'
 import { RedirectError } from '../upstream/redirect.ts'
 import { createUpstream } from '../upstream/upstream.ts'
 import type { XzThreads } from '../upstream/xz-threads.ts'

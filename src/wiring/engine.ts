@@ -7,8 +7,10 @@ import { openAuditMemory } from '../operations/audit-memory.ts'
 import { createAuditor } from '../operations/auditor.ts'
 import type { Auditor } from '../operations/auditor.ts'
 import type { NarInfo } from '../nix/narinfo.ts'
+import { isNeighbour } from '../source.ts'
 import type { BlockSource, NarInfoSource } from '../source.ts'
 import { storeNarInfos } from '../store/narinfo-source.ts'
+import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import { createResolver } from '../substitute/resolve.ts'
 import type { Resolver } from '../substitute/resolve.ts'
 import { createRootJudge } from '../substitute/root-judge.ts'
@@ -16,8 +18,8 @@ import { createScores } from '../substitute/scores.ts'
 import type { Scores } from '../substitute/scores.ts'
 import { createTransfers } from '../substitute/transfers.ts'
 import type { Transfers } from '../substitute/transfers.ts'
-import { createGatewaySource } from '../swarm/gateway-source.ts'
 import { lazyBitswap } from '../swarm/lazy-bitswap.ts'
+import { createNeighbourSources } from '../swarm/neighbour-sources.ts'
 import { createHosts } from '../upstream/host.ts'
 import { createUpstream } from '../upstream/upstream.ts'
 import type { Upstream } from '../upstream/upstream.ts'
@@ -33,7 +35,8 @@ export interface Engine {
   readonly openCache: (url: URL) => Upstream
   /** Sources of narinfos on this machine. */
   readonly local: readonly NarInfoSource[]
-  readonly blockSources: readonly BlockSource[]
+  /** Those that may be asked for blocks now. */
+  readonly blockSources: () => readonly BlockSource[]
   readonly scores: Scores
   readonly resolver: Resolver
   readonly transfers: Transfers
@@ -59,18 +62,31 @@ export function createEngine(
   const hosts = createHosts({ log, clock: stopwatch, random: Math.random })
   const openCache = (url: URL): Upstream => createUpstream({ url, storeDir }, { log, hosts, xzThreads })
   const upstreams = config.upstreams.map(openCache)
-  const gateways = config.peers.urls.map((url) => createGatewaySource({ url: url.href.replace(/\/$/, '') }))
-  const blockSources: BlockSource[] = [
-    ...gateways,
-    ...config.peers.addrs.map((address) => lazyBitswap(address, () => swarm.start(false))),
-  ]
+  const near = createNeighbourSources(
+    { neighbours: parts.neighbours.table, xzThreads, clock: stopwatch, random: Math.random, log },
+    { storeDir },
+  )
+  const bitswap = config.peers.addrs.map((address) => lazyBitswap(address, () => swarm.start(false)))
 
   const local = store === undefined ? [] : [storeNarInfos(store)]
-  const scores = createScores({ clock: stopwatch })
+  const scores = createScores({
+    clock: stopwatch,
+    listener: { answered: near.answered, faulted: near.failed, lied: near.lied },
+  })
+  const isPublic = (info: VerifiedNarInfo): boolean =>
+    sharePolicy.allows(info) || resolver.offer(info).roots.some(({ from }) => from.startsWith('feed:'))
+  const mayAskNear = (info: VerifiedNarInfo | undefined): boolean =>
+    config.lan.ask === 'all' || (info !== undefined && isPublic(info))
+  const blockSources = (info?: VerifiedNarInfo): readonly BlockSource[] => [
+    ...(mayAskNear(info) ? near.blocks() : []),
+    ...bitswap,
+  ]
   const resolver = createResolver({
     policy,
     table,
     sources: [...local, ...follower.sources(), ...upstreams],
+    neighbours: (info) => (mayAskNear(info) ? near.narInfos() : []),
+    forged: near.lied,
     log,
   })
   const shareable = (info: NarInfo): boolean => shares(config) && sharePolicy.allows(info)
@@ -80,11 +96,15 @@ export function createEngine(
     index: knownLeaves,
     blocks,
     store,
-    blockSources: () => blockSources,
+    blockSources,
     scores,
     shareable,
     badRoot: (info, way) => {
       if (way.kind !== 'blocks') return
+      if (isNeighbour(way.told)) {
+        near.lied(way.told, `told a CID of NAR ${info.narHash} that is not its own`)
+        return
+      }
       follower.markBad(info.narHash, way.root, { told: way.told, storePath: info.storePath })
     },
     clock: stopwatch,
@@ -100,7 +120,7 @@ export function createEngine(
       judge: createRootJudge({
         resolver,
         transfers,
-        blockSources: () => blockSources,
+        blockSources,
         scores,
         clock: stopwatch,
         log,
@@ -117,14 +137,14 @@ export function createEngine(
     upstreams,
     openCache,
     local,
-    blockSources,
+    blockSources: () => [...near.blocks(), ...bitswap],
     scores,
     resolver,
     transfers,
     shareable,
     auditor,
     async close() {
-      await Promise.all([...gateways, ...upstreams].map((one) => one.close()))
+      await Promise.all([near, ...upstreams].map((one) => one.close()))
     },
   }
 }

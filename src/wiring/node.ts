@@ -43,7 +43,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     upstreams: upstreams.map((one) =>
       describeUpstream(one, config.origins.get('upstreams') ?? 'default', clock()),
     ),
-    peers: blockSources.map(({ id }) => id),
+    peers: blockSources().map(({ id }) => id),
     spool: describeSpool(spool.usage(), spool.freeBytes()),
     transfers: { running: transfers.running() },
     sources: describeSources(scores),

@@ -144,7 +144,7 @@ test('a source dies at half of a large NAR, and Nix sees nothing', { skip: skipW
       await other.kill()
       gate.open()
     })
-    const [dead, alive] = urls.map((url) => new RegExp(`^http:${url}`)) as [RegExp, RegExp]
+    const [dead, alive] = urls.map((url) => new RegExp(`^neighbour:${url}`)) as [RegExp, RegExp]
     await assertSources(consumer, wanted, alive, [dead])
     await consumer.narswarm.stop()
   })
@@ -163,7 +163,7 @@ test('a source dies at half of a large NAR, and Nix sees nothing', { skip: skipW
       await gate.full
       peer.die()
     })
-    await assertSources(consumer, wanted, /^upstream:/, [/^http:/])
+    await assertSources(consumer, wanted, /^upstream:/, [/^neighbour:/])
     await consumer.narswarm.stop()
   })
 
@@ -182,7 +182,7 @@ test('a source dies at half of a large NAR, and Nix sees nothing', { skip: skipW
         back = true
         upstream.die()
       })
-      await assertSources(consumer, wanted, /^http:/)
+      await assertSources(consumer, wanted, /^neighbour:/)
       await consumer.narswarm.stop()
     })
   }

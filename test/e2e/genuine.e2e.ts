@@ -35,7 +35,7 @@ test(
 
     const ways = [
       { title: 'over bitswap', source: /^bitswap:/, peers: { addrs } },
-      { title: 'over the HTTP gateway', source: /^http:/, peers: { urls: [peerUrl] } },
+      { title: 'over the HTTP gateway', source: /^neighbour:/, peers: { urls: [peerUrl] } },
     ]
     for (const { title, source, peers } of ways) {
       await t.test(title, async (t) => {

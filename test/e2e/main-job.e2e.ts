@@ -29,7 +29,7 @@ test('a real Nix installs what another machine built', { skip: skipWithoutNix() 
     { title: 'over bitswap alone', source: /^bitswap:/, feeds: [feed], settings: { peers: { addrs } } },
     {
       title: 'over the HTTP gateway alone',
-      source: /^http:/,
+      source: /^neighbour:/,
       feeds: [feed],
       settings: { peers: { urls: [peerUrl] } },
     },

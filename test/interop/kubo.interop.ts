@@ -94,7 +94,7 @@ describe('with a real Kubo', { skip: skipWithoutKubo(), timeout: 240_000 }, () =
     {
       title: "from Kubo's gateway",
       peers: (kubos: readonly Kubo[]) => ({ urls: kubos.map(({ gatewayUrl }) => gatewayUrl) }),
-      source: ({ gatewayUrl }: Kubo) => `http:${gatewayUrl}`,
+      source: ({ gatewayUrl }: Kubo) => `neighbour:${gatewayUrl}`,
     },
   ]
   for (const { title, peers, source } of ways) {

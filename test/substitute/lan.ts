@@ -9,7 +9,7 @@ import { createNarsUnderWay } from '../../src/publish/under-way.ts'
 import type { NarInfoSource } from '../../src/source.ts'
 import { createAlongFinder } from '../../src/swarm/along-finder.ts'
 import type { Neighbour, Neighbours } from '../../src/swarm/neighbours.ts'
-import { CACHE_CONFIG, serve } from '../http/kit.ts'
+import { CACHE_CONFIG, openGate, serve } from '../http/kit.ts'
 import { recordingLog } from '../kit/log.ts'
 import { STORE_DIR } from '../nix/genuine.ts'
 import { neighbour, neighboursOf } from '../swarm/near.ts'
@@ -78,6 +78,7 @@ export async function lan<Name extends string>(
             blocks,
             feeds: { read: () => Promise.resolve(undefined) },
             formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
+            ...openGate(),
             log: recordingLog(),
           },
           CACHE_CONFIG,
