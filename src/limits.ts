@@ -247,6 +247,18 @@ export const NEIGHBOUR_SILENT_MS = 1_000
 export const NEIGHBOUR_FIRST_BYTE_MS = 4_000
 /** Connections and accounts of neighbours that are not asked now are kept for so many. */
 export const NEIGHBOURS_KEPT_COUNT = 64
+/** Leaves are asked for in zstd of a peer whose link carries less, until it carries twice as much (docs/adr/019). */
+export const CODED_BELOW_BYTES_PER_S = 150_000_000
+export const CODED_UNTIL_BYTES_PER_S = 2 * CODED_BELOW_BYTES_PER_S
+/** A link is judged over so many bytes that took so long: what a busy moment left in the kernel's buffers comes at no time. */
+export const LINK_SAMPLE_BYTES = 1 * MIB
+export const LINK_SAMPLE_MS = 20
+/** Leaves of one peer being decoded; while there are more it is asked for raw ones: then it is our CPU that is slow. */
+export const DECODING_MAX_COUNT = 4
+/** 8 MiB, all that Content-Encoding may ask for (RFC 9659). */
+export const CODED_WINDOW_LOG = 23
+/** Room behind a decoded block. */
+export const DECODED_SLACK_BYTES = 1 * KIB
 
 // neighbours
 

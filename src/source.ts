@@ -59,13 +59,15 @@ export interface BlockRef {
   cid: CID
   /** A source gives up (SourceLieError) before it reads more than this. */
   maxBytes: number
-  /** At least `maxBytes` long: a source may put the block there and return that part of it. */
-  into?: Uint8Array
   /**
-   * Told of bytes as they come, by sources that can: a block on a slow line is no silence. Those that go `into` are there by
-   * then, one after the other, and stay as they are.
+   * At least `maxBytes` long: a source may put the block there and return that part of it. What else it writes there, such as
+   * a block still coded, is its own business.
    */
+  into?: Uint8Array
+  /** Told of bytes on the wire as they come, coded or not, by sources that can: a block on a slow line is no silence. */
   onBytes?: (count: number) => void
+  /** Told of bytes of the block itself: they lie in `into`, one after the other, and stay as they are. */
+  onPlaced?: (count: number) => void
 }
 
 /** A narinfo as it was told: parsed, not yet believed. */

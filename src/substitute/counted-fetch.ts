@@ -1,27 +1,32 @@
 import type { BlockRef, BlockSource, CallOptions } from '../source.ts'
 
 /**
- * A block, every byte of it told once: as it comes where the source tells that, else when the whole is here.
- *
- * @param block.onBytes told of the first kind alone
+ * A block, every byte of it told once: as it comes where the source tells that, else when the whole is here. A block that came
+ * coded is told as what was on the wire, and the rest of it at its end.
  */
 export async function countedFetch(
   source: BlockSource,
   block: BlockRef,
   { signal, onBytes }: CallOptions & { onBytes: (count: number) => void },
-): Promise<Uint8Array> {
+): Promise<CountedBlock> {
   let told = 0
   const bytes = await source.fetch(
     {
       ...block,
       onBytes(count) {
         told += count
-        block.onBytes?.(count)
         onBytes(count)
       },
     },
     { signal },
   )
+  const wireBytes = told === 0 ? bytes.length : told
   if (told < bytes.length) onBytes(bytes.length - told)
-  return bytes
+  return { bytes, wireBytes }
+}
+
+export interface CountedBlock {
+  readonly bytes: Uint8Array
+  /** As many as the block has when the source does not tell. */
+  readonly wireBytes: number
 }

@@ -31,7 +31,7 @@ export async function fetchChildren(
     try {
       // Not DAG_NODE_MAX_BYTES: a root that names a leaf as a node must not make an honest source a liar.
       const block = { cid: link.cid, maxBytes: LEAF_BYTES }
-      const bytes = await countedFetch(source, block, {
+      const { bytes, wireBytes } = await countedFetch(source, block, {
         signal,
         onBytes(count) {
           roster.heard(source)
@@ -39,7 +39,7 @@ export async function fetchChildren(
         },
       })
       const children = readNode(link, bytes)
-      release({ bytes: bytes.length })
+      release({ bytes: bytes.length, wireBytes })
       return children
     } catch (error) {
       if (signal.aborted) {

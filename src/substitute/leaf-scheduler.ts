@@ -133,9 +133,9 @@ export async function* fetchLeaves(
       // Not the link's size: a root that lies about it must not make an honest source a liar.
       const into = buffers?.take()
       const hasher = into && createLeafHasher(into)
-      const lending = into && hasher && { into, onBytes: (count: number) => hasher.came(count) }
+      const lending = into && hasher && { into, onPlaced: (count: number) => hasher.came(count) }
       const block = { cid: link.cid, maxBytes: LEAF_BYTES, ...lending }
-      const bytes = await countedFetch(source, block, {
+      const { bytes, wireBytes } = await countedFetch(source, block, {
         signal: attempt.signal,
         onBytes(count) {
           roster.heard(source)
@@ -146,7 +146,7 @@ export async function* fetchLeaves(
       if (into !== undefined && !lent) buffers?.give(into)
       if (slot.result !== undefined) return
       checkLeaf(link, bytes, hasher?.digestOf(bytes))
-      release({ bytes: bytes.length })
+      release({ bytes: bytes.length, wireBytes })
       adapt(roster.now() - begun)
       settle(slot, { bytes, from: source.id, lent, holders: 0 })
     } catch (error) {

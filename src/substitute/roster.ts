@@ -14,7 +14,9 @@ import type { Scores } from './scores.ts'
  * Ends a request begun with `started`, the first call only: with its bytes, its error, `stalled` when it was given up
  * for its slowness, `overtaken` when its whole way was, or nothing when another source was quicker.
  */
-type Release = (outcome?: { bytes: number } | { error: unknown } | 'stalled' | 'overtaken') => void
+type Release = (
+  outcome?: { bytes: number; wireBytes?: number } | { error: unknown } | 'stalled' | 'overtaken',
+) => void
 
 export interface SourceRoster {
   /** The cheapest, least busy source that is not in `except`; undefined when all are busy or out. */
@@ -144,7 +146,7 @@ export function createRoster(
             log.debug({ source: source.id }, 'source gave nothing, another way took over')
           }
         } else if ('bytes' in outcome) {
-          scores.delivered(source.id, outcome.bytes, clock() - at)
+          scores.delivered(source.id, outcome.bytes, clock() - at, outcome.wireBytes)
           scores.answered(ALL_BLOCKS)
         } else {
           failed(source, request, at, outcome.error)

@@ -15,6 +15,8 @@ interface Score {
   /** Moving average of one block, milliseconds; undefined before the first. */
   readonly averageMs: number | undefined
   readonly bytes: number
+  /** What those bytes were on the wire; undefined when nobody counted it. */
+  readonly wireBytes: number | undefined
   readonly faults: number
   readonly lies: number
   /** Milliseconds of the clock until which it is not asked. */
@@ -22,7 +24,7 @@ interface Score {
 }
 
 export interface Scores {
-  delivered(id: SourceId, bytes: number, tookMs: number): void
+  delivered(id: SourceId, bytes: number, tookMs: number, wireBytes?: number): void
   /** It answered, though not with bytes: whatever it failed at before is over. */
   answered(id: SourceId): void
   /**
@@ -67,6 +69,7 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
   interface Entry {
     averageMs: number | undefined
     bytes: number
+    wireBytes: number | undefined
     faults: number
     lies: number
     inARow: number
@@ -84,6 +87,7 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
       found = {
         averageMs: undefined,
         bytes: 0,
+        wireBytes: undefined,
         faults: 0,
         lies: 0,
         inARow: 0,
@@ -112,10 +116,11 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
   }
 
   return {
-    delivered(id, bytes, tookMs) {
+    delivered(id, bytes, tookMs, wireBytes) {
       const one = entry(id)
       one.averageMs = one.averageMs === undefined ? tookMs : one.averageMs * (1 - NEWEST) + tookMs * NEWEST
       one.bytes += bytes
+      if (wireBytes !== undefined) one.wireBytes = (one.wireBytes ?? 0) + wireBytes
       one.deliveredAt = clock()
       forgive(one)
       listener?.answered(id)

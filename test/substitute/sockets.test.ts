@@ -280,3 +280,39 @@ describe('over sockets, a pace', () => {
     assert.equal(narRequests(fast).length, 1)
   })
 })
+
+describe('leaves that travel coded', () => {
+  const text = Buffer.alloc(
+    5 * MIB + 99,
+    'no two leaves are alike where the period is none of a power of two\n',
+  )
+  const textPlan = planOf(text)
+  const textInfo = narInfoOf(textPlan)
+  const sendCoded = (response: ServerResponse, bytes: Uint8Array): void => {
+    const frame = zstdCompressSync(bytes)
+    response.setHeader('content-encoding', 'zstd')
+    response.setHeader('content-length', frame.length)
+    response.end(frame)
+  }
+
+  it('make the NAR that was signed, and are counted as what they are and as what they were', async (t) => {
+    const peer = await gateway(t, blocksOf(text), sendCoded)
+    const node = await engine(t, { sources: [feed(textInfo, textPlan.root)], peers: [peer.source] })
+    assert.deepEqual(await whole(node, textInfo), text)
+    const score = node.scores.all().get(peer.source.id)
+    assert.ok((score?.bytes ?? 0) >= text.length)
+    assert.ok((score?.wireBytes ?? Infinity) < text.length / 10)
+  })
+
+  it('and are not what was asked for: their peer is out, the NAR comes from elsewhere', async (t) => {
+    const liar = await gateway(t, blocksOf(text), (response, bytes) => sendCoded(response, flipped(bytes)))
+    const honest = await gateway(t, blocksOf(text), sendCoded)
+    const node = await engine(t, {
+      sources: [feed(textInfo, textPlan.root)],
+      peers: [liar.source, honest.source],
+    })
+    assert.deepEqual(await whole(node, textInfo), text)
+    assert.equal(node.scores.all().get(liar.source.id)?.lies, 1)
+    assert.equal(node.scores.all().get(honest.source.id)?.lies, 0)
+  })
+})

@@ -6,7 +6,8 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'
 import { mock, test } from 'node:test'
-import { gzipSync } from 'node:zlib'
+import { constants, gzipSync, zstdCompressSync } from 'node:zlib'
+import * as fc from 'fast-check'
 import { rawCid, sha256 } from '../../src/dag/cid.ts'
 import { SourceFaultError, SourceLieError, SourceMissError } from '../../src/source.ts'
 import type { GatewaySource } from '../../src/swarm/gateway-source.ts'
@@ -15,6 +16,11 @@ import { createGatewaySource } from '../../src/swarm/gateway-source.ts'
 const block = randomBytes(300_000)
 const cid = rawCid(sha256(block))
 const RAW = { 'content-type': 'application/vnd.ipld.raw' }
+const ZSTD = { ...RAW, 'content-encoding': 'zstd' }
+/** Text, so that it gets smaller. */
+const words = Buffer.alloc(block.length, 'the quick brown fox jumps over the lazy dog ')
+const wordsCid = rawCid(sha256(words))
+const frame = zstdCompressSync(words)
 const signal = new AbortController().signal
 const wanted = { cid, maxBytes: block.length }
 
@@ -41,11 +47,11 @@ const good: { title: string; path?: string; answer: RequestListener }[] = [
     },
   },
   {
-    title: 'what is asked for, and nothing encoded',
+    title: 'what is asked for',
     answer: (request, response) => {
       assert.equal(request.url, `/ipfs/${cid.toString()}?format=raw`)
       assert.equal(request.headers.accept, 'application/vnd.ipld.raw')
-      assert.equal(request.headers['accept-encoding'], 'identity')
+      assert.equal(request.headers['accept-encoding'], 'zstd')
       response.writeHead(200, RAW).end(block)
     },
   },
@@ -60,6 +66,198 @@ for (const { title, path = '', answer } of good) {
     assert.equal(told, block.length)
   })
 }
+
+test('a coded block is decoded; what is told of it meanwhile is what was on the wire, and nothing lies in its place', async (t) => {
+  const source = await gateway(t, (_, response) => {
+    response.writeHead(200, { ...ZSTD, 'content-length': frame.length })
+    response.write(frame.subarray(0, 20), () => response.end(frame.subarray(20)))
+  })
+  const into = new Uint8Array(words.length)
+  let told = 0
+  const bytes = await source.fetch(
+    {
+      cid: wordsCid,
+      maxBytes: words.length,
+      into,
+      onBytes: (count) => void (told += count),
+      onPlaced: () => assert.fail('coded bytes are not the block'),
+    },
+    { signal },
+  )
+  assert.ok(words.equals(bytes))
+  assert.equal(told, frame.length)
+})
+
+test('of a raw block both are told, and it lies in its place', async (t) => {
+  const source = await gateway(t, (_, response) => response.writeHead(200, RAW).end(block))
+  const into = new Uint8Array(block.length)
+  let told = 0
+  let placed = 0
+  const onPlaced = (count: number): void => {
+    assert.ok(block.subarray(placed, placed + count).equals(into.subarray(placed, placed + count)))
+    placed += count
+  }
+  const onBytes = (count: number): void => void (told += count)
+  const bytes = await source.fetch({ ...wanted, into, onBytes, onPlaced }, { signal })
+  assert.equal(bytes.buffer, into.buffer)
+  assert.deepEqual([told, placed], [block.length, block.length])
+})
+
+test('any block comes through the coding as it was', async (t) => {
+  let sent = Buffer.alloc(0)
+  const source = await gateway(t, (_, response) => {
+    const coded = zstdCompressSync(sent)
+    response.writeHead(200, { ...ZSTD, 'content-length': coded.length }).end(coded)
+  })
+  const blocks = fc.uint8Array({ maxLength: 5_000 }).map((bytes) => Buffer.concat([bytes, words, bytes]))
+  await fc.assert(
+    fc.asyncProperty(blocks, async (bytes) => {
+      sent = bytes
+      assert.ok(bytes.equals(await source.fetch({ cid: wordsCid, maxBytes: bytes.length }, { signal })))
+    }),
+    { numRuns: 30 },
+  )
+})
+
+/** All of them with status 200, the type of a block and Content-Encoding zstd. */
+const hostile: {
+  title: string
+  body: Uint8Array
+  error: new (...args: never[]) => Error
+  says: RegExp
+  withoutLength?: true
+}[] = [
+  {
+    title: 'a bomb that tells its size',
+    body: zstdCompressSync(Buffer.alloc(200_000_000)),
+    error: SourceLieError,
+    says: /expected at most 300000 bytes out of it, got more/,
+  },
+  {
+    title: 'a bomb that does not',
+    body: zstdCompressSync(Buffer.alloc(200_000_000), { params: { [constants.ZSTD_c_contentSizeFlag]: 0 } }),
+    error: SourceLieError,
+    says: /expected at most 300000 bytes out of it, got more/,
+  },
+  {
+    title: 'one byte more than the block',
+    body: zstdCompressSync(Buffer.concat([words, Buffer.from('x')])),
+    error: SourceLieError,
+    says: /expected at most 300000 bytes out of it, got more/,
+  },
+  {
+    title: 'a frame that ends in the middle',
+    body: frame.subarray(0, -3),
+    error: SourceLieError,
+    says: /the frame ends in the middle/,
+  },
+  {
+    title: 'a frame that ends in the middle of a body without a length',
+    body: frame.subarray(0, -3),
+    error: SourceFaultError,
+    says: /the frame ends in the middle/,
+    withoutLength: true,
+  },
+  { title: 'nothing', body: Buffer.alloc(0), error: SourceLieError, says: /the frame ends in the middle/ },
+  {
+    title: 'bytes after the frame',
+    body: Buffer.concat([frame, Buffer.from('x')]),
+    error: SourceLieError,
+    says: /expected one frame, got bytes after it/,
+  },
+  {
+    title: 'two frames',
+    body: Buffer.concat([zstdCompressSync(words.subarray(0, 1000)), zstdCompressSync(words.subarray(1000))]),
+    error: SourceLieError,
+    says: /expected one frame, got bytes after it/,
+  },
+  {
+    title: 'a skippable frame before it',
+    body: Buffer.concat([Buffer.from('502a4d1804000000aabbccdd', 'hex'), frame]),
+    error: SourceLieError,
+    says: /expected one frame, got bytes after it/,
+  },
+  {
+    title: 'the id of a dictionary',
+    // Descriptor 0x21: one segment, a size of one byte, a dictionary's id of one byte (RFC 8878 3.1.1.1).
+    body: Buffer.from('28b52ffd21070100000000', 'hex'),
+    error: SourceLieError,
+    says: /Dictionary mismatch/,
+  },
+  {
+    title: 'a dictionary that it does not name',
+    body: zstdCompressSync(block, { dictionary: block }),
+    error: SourceLieError,
+    says: /zstd: .*corrupt/i,
+  },
+  {
+    title: 'a window of 2 GiB',
+    // No size, Window_Descriptor 0xa8.
+    body: Buffer.from('28b52ffd00a8010000', 'hex'),
+    error: SourceLieError,
+    says: /zstd: .*memory/i,
+  },
+  {
+    title: 'no zstd',
+    body: randomBytes(1000),
+    error: SourceLieError,
+    says: /zstd: Unknown frame descriptor/,
+  },
+  {
+    title: 'more bytes than the block has',
+    body: zstdCompressSync(randomBytes(block.length)),
+    error: SourceLieError,
+    says: /expected at most 300000 bytes, got Content-Length/,
+  },
+]
+
+for (const { title, body, error, says, withoutLength } of hostile) {
+  test(`refused, coded: ${title}`, async (t) => {
+    const source = await gateway(t, (_, response) => {
+      response.writeHead(200, withoutLength ? ZSTD : { ...ZSTD, 'content-length': body.length })
+      response.end(body)
+    })
+    await assert.rejects(source.fetch(wanted, { signal }), (thrown) => {
+      assert.ok(thrown instanceof error, String(thrown))
+      assert.match(thrown.message, says)
+      assert.ok(thrown.message.startsWith(cid.toString()))
+      return true
+    })
+  })
+}
+
+test('a coded body that is cut is a fault of the connection', async (t) => {
+  const source = await gateway(t, (_, response) => {
+    response.writeHead(200, { ...ZSTD, 'content-length': frame.length })
+    response.write(frame.subarray(0, 30), () => response.destroy())
+  })
+  await assert.rejects(source.fetch(wanted, { signal }), SourceFaultError)
+})
+
+test('zstd is asked for unless the link is quick, and a peer is told what a slow one carries', async (t) => {
+  const leaf = Buffer.alloc(1_048_576)
+  const asked: string[] = []
+  const answer: RequestListener = ({ headers }, response) => {
+    asked.push([headers['accept-encoding'], headers['downlink']].join(' '))
+    response.writeHead(200, RAW).end(leaf)
+  }
+  let now = 0
+  /** Milliseconds that a body takes: the clock is looked at where it begins and where it ends. */
+  let bodyMs = 100
+  const source = await gateway(t, answer, '', { clock: () => (now += bodyMs) })
+  const fetch = async (times: number): Promise<void> => {
+    for (let at = 0; at < times; at++) await source.fetch({ cid, maxBytes: leaf.length }, { signal })
+  }
+  await fetch(2)
+  assert.deepEqual(asked.splice(0), ['zstd ', 'zstd 83.886'])
+  // 350 MB/s.
+  bodyMs = 3
+  await fetch(8)
+  assert.deepEqual(asked.splice(0), [...Array<string>(7).fill('zstd 83.886'), 'identity '])
+  bodyMs = 100
+  await fetch(2)
+  assert.equal(asked.at(-1)?.startsWith('zstd '), true)
+})
 
 const bad: { title: string; error: new (...args: never[]) => Error; answer: RequestListener }[] = [
   {
@@ -177,13 +375,17 @@ for (const url of ['ftp://a.example', 'no url', 'http://user:word@a.example', 'h
   })
 }
 
-async function gateway(t: TestContext, answer: RequestListener, path = ''): Promise<GatewaySource> {
+async function gateway(
+  t: TestContext,
+  answer: RequestListener,
+  path = '',
+  deps: { clock?: () => number } = {},
+): Promise<GatewaySource> {
   const server = createServer(answer)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const source = createGatewaySource({
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${path}`,
-  })
+  const { port } = server.address() as AddressInfo
+  const source = createGatewaySource({ url: `http://127.0.0.1:${port}${path}` }, deps)
   t.after(async () => {
     await source.close()
     server.closeAllConnections()
