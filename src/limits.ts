@@ -538,7 +538,24 @@ export const PEER_BODIES_COUNT = 64
 export const PEER_ALL_BODIES_COUNT = 96
 /** A request that is not its turn by then is refused; gateways are given up after GATEWAY_BLOCK_DEADLINE_MS. */
 export const PEER_WAIT_MS = 5_000
-
+/** Coded leaves that lie ready for the next who asks; with so much for each beside its bytes. */
+export const CODED_LEAVES_MAX_BYTES = 64 * MIB
+export const CODED_LEAVES_ENTRY_BYTES = 256
+/** Of its size: a leaf that stays larger goes out as it is. */
+export const CODED_LEAF_WORTH = 0.9
+/** One packet or three: nobody notices. */
+export const CODED_LEAF_MIN_BYTES = 4 * KIB
+/** What zstd gives at a time; Node's own 16 KiB cost a tenth of the pace. */
+export const CODED_PIECE_BYTES = 128 * KIB
+export const CODERS_MAX_COUNT = 2
+/** What coding a leaf takes until it was measured, and again when that is so long ago. */
+export const CODERS_START_MS = 5
+export const CODERS_PACE_MAX_AGE_MS = 60_000
+/** Leaves that wait to be coded or are, in all and of one peer: two windows, and one. */
+export const CODERS_LEAVES_COUNT = 24
+export const CODERS_PEER_LEAVES_COUNT = 12
+/** A leaf waits no longer for a peer that does not say what its link carries. */
+export const CODERS_WAIT_MS = 50
 /** After SIGTERM responses under way get this long. */
 export const SHUTDOWN_GRACE_MS = 10_000
 

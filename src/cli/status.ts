@@ -1,5 +1,11 @@
 import type { Command } from 'commander'
-import type { AuditStatus, SpoolStatus, StatusDocument, UpstreamReport } from '../operations/status.ts'
+import type {
+  AuditStatus,
+  BlocksReport,
+  SpoolStatus,
+  StatusDocument,
+  UpstreamReport,
+} from '../operations/status.ts'
 import { createAdminClient } from './admin-client.ts'
 import { adminSocketPath } from './connect.ts'
 import { addConfigOption, addJsonOption } from './context.ts'
@@ -38,6 +44,7 @@ function printStatus(output: Output, it: StatusDocument): void {
     ['asks peers', it.peers],
     ['spool', spoolFacts(spool)],
     ['transfers', [`${transfers.running} running`]],
+    ['blocks', blockFacts(it.blocks)],
     ['audits', auditFacts(it.audit)],
   ]
   const width = Math.max(...facts.map(([name]) => name.length))
@@ -73,6 +80,16 @@ function printStatus(output: Output, it: StatusDocument): void {
       `feed ${feed ?? '(not noted)'}: WRONG about ${path ?? narHash}: told ${told}, ${computed === undefined ? 'which leads to other bytes' : `its NAR has ${computed}`} (${at})`,
     )
   }
+}
+
+function blockFacts({ got, given }: BlocksReport): string[] {
+  return [['got', got] as const, ['given over HTTP', given] as const].flatMap(
+    ([verb, { bytes, wire_bytes: wireBytes }]) => {
+      if (bytes === 0) return []
+      const wire = wireBytes === bytes ? '' : `, ${formatBytes(wireBytes)} on the wire`
+      return [`${formatBytes(bytes)} ${verb}${wire}`]
+    },
+  )
 }
 
 function auditFacts(audit: AuditStatus): string[] {

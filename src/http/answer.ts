@@ -58,3 +58,8 @@ export function passedOn(contentType: string, body: string | Uint8Array): Answer
 export function notFound(): TextAnswer {
   return refusal(404, 'not found')
 }
+
+/** Length without bytes: HEAD does not look at the disk. */
+export function bodyOfHead(length: number | undefined): StreamedBody {
+  return { length, open: () => Promise.reject(new Error('a HEAD has no body')) }
+}

@@ -5,29 +5,38 @@
  */
 import type { Context, Hono } from 'hono'
 import type { CID } from 'multiformats/cid'
+import { hostKey } from '../config/ip-address.ts'
 import { writeCar } from '../dag/car.ts'
 import { CidError, parseCid, RAW_CODE } from '../dag/cid.ts'
 import { rootLink } from '../dag/reader.ts'
 import type { DagLink } from '../dag/reader.ts'
 import type { Log } from '../log.ts'
 import type { CallOptions } from '../source.ts'
+import type { WireCount } from '../operations/wire-count.ts'
 import type { LentBlock, LocalBlocks } from '../spool/local-blocks.ts'
-import { refusal } from './answer.ts'
+import { parseDownlink, prefersCoding } from './accept-encoding.ts'
+import { bodyOfHead, refusal } from './answer.ts'
 import type { Answer, Headers } from './answer.ts'
 import { carBlocks } from './car-body.ts'
 import type { GetBlock } from './car-body.ts'
 import { GatewayError, gatewayStatus } from './errors.ts'
 import { parseFormat, requestedType } from './gateway-request.ts'
 import type { CarRequest } from './gateway-request.ts'
-import { requestSignal, respond } from './respond.ts'
+import type { LeafCoder } from './leaf-coder.ts'
+import { rawAnswer } from './raw-answer.ts'
+import type { BlockCoding } from './raw-answer.ts'
+import { nodeSide, requestSignal, respond } from './respond.ts'
 import type { HttpEnv } from './respond.ts'
-import { etagListed, formatContentRange, selectBytes } from './selection.ts'
+import { etagListed } from './selection.ts'
 import type { SelectionRequest } from './selection.ts'
 
 export interface GatewayDeps {
   readonly blocks: LocalBlocks
   /** Of the NAR with this root, if it may be shared. */
   narSizeOf(root: CID): number | undefined
+  readonly coder: LeafCoder
+  /** Of single blocks. */
+  readonly given: WireCount
   readonly log: Log
 }
 
@@ -68,7 +77,8 @@ async function gatewayAnswer(c: Context<HttpEnv>, deps: GatewayDeps, signal: Abo
 
     if (cid === undefined) {
       if (format.kind === 'car') throw new GatewayError('not-here', 'the probe has no CAR')
-      return await rawAnswer(text, 0, () => Promise.resolve(EMPTY), request, found)
+      const probe = { text, size: 0, lend: () => Promise.resolve(EMPTY), coding: undefined }
+      return await rawAnswer(probe, request, { found, given: deps.given })
     }
     const size = deps.blocks.size(cid, 'shared')
     if (size === undefined) throw missing(request)
@@ -85,7 +95,11 @@ async function gatewayAnswer(c: Context<HttpEnv>, deps: GatewayDeps, signal: Abo
       if (lent === undefined) throw missing(request)
       return lent
     }
-    return await rawAnswer(text, size, lend, request, found)
+    const coding =
+      cid.code === RAW_CODE && prefersCoding(request.header('accept-encoding'), 'zstd')
+        ? leafCoding(c, text, deps.coder, { signal })
+        : undefined
+    return await rawAnswer({ text, size, lend, coding }, request, { found, given: deps.given })
   } catch (error) {
     if (!(error instanceof GatewayError)) throw error
     return refusal(gatewayStatus(error.reason), error.message, headers)
@@ -108,41 +122,17 @@ function missing(request: SelectionRequest): GatewayError {
   return new GatewayError(onlyIfCached ? 'not-cached' : 'not-here', 'this block is not here')
 }
 
-const EMPTY: LentBlock = { bytes: new Uint8Array(), release: () => {} }
-
-async function rawAnswer(
-  text: string,
-  size: number,
-  lend: () => Promise<LentBlock>,
-  request: SelectionRequest,
-  found: Headers,
-): Promise<Answer> {
-  const etag = `"${text}.raw"`
-  const headers = {
-    ...found,
-    'Content-Type': 'application/vnd.ipld.raw',
-    'Accept-Ranges': 'bytes',
-    ETag: etag,
-  }
-  const selection = selectBytes(request, { size, etag })
-  switch (selection.status) {
-    case 304:
-      return { status: 304, headers, body: '' }
-    case 416:
-      return refusal(416, 'no such bytes', { 'Content-Range': `bytes */${size}` })
-    case 200:
-    case 206: {
-      const { status, range } = selection
-      const partial = status === 206 ? { 'Content-Range': formatContentRange(range, size) } : {}
-      const head = { status, headers: { ...headers, ...partial } }
-      if (request.method === 'HEAD') return { ...head, body: bodyOfHead(size) }
-      const lent = await lend()
-      return { ...head, body: lent.bytes.subarray(range.start, range.end), sent: () => lent.release() }
-    }
-    default:
-      return selection satisfies never
+/** Of leaves alone: interior nodes are digests, which nothing makes smaller. */
+function leafCoding(c: Context<HttpEnv>, cid: string, coder: LeafCoder, options: CallOptions): BlockCoding {
+  const peer = hostKey(nodeSide(c).incoming?.socket.remoteAddress ?? '')
+  const linkBytesPerS = parseDownlink(c.req.header('downlink'))
+  return {
+    ready: () => coder.ready(cid),
+    code: (bytes) => coder.code({ cid, bytes, peer, linkBytesPerS }, options),
   }
 }
+
+const EMPTY: LentBlock = { bytes: new Uint8Array(), release: () => {} }
 
 async function carAnswer(
   block: AskedBlock,
@@ -198,8 +188,8 @@ function foundHeaders(text: string, filename: string): Headers {
     'Content-Disposition': `attachment; filename="${filename}"`,
     'X-Content-Type-Options': 'nosniff',
     'X-Ipfs-Roots': text,
-    // One URL has several answers when there is no `format`.
-    Vary: 'Accept',
+    // One URL has several answers when there is no `format`, and a leaf has two forms.
+    Vary: 'Accept, Accept-Encoding',
   }
 }
 
@@ -207,9 +197,4 @@ function foundHeaders(text: string, filename: string): Headers {
 function fileName(asked: string | null, text: string, kind: 'raw' | 'car'): string {
   if (asked !== null && /^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$/.test(asked)) return asked
   return `${text}.${kind === 'raw' ? 'bin' : 'car'}`
-}
-
-/** Length without bytes: HEAD does not look at the disk. */
-function bodyOfHead(length: number | undefined): Answer['body'] {
-  return { length, open: () => Promise.reject(new Error('a HEAD has no body')) }
 }

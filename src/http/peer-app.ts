@@ -8,6 +8,7 @@ import { parseFeedPath, splitFeedPath } from '../feed/feed-path.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { HashPart } from '../nix/store-path.ts'
+import type { WireCount } from '../operations/wire-count.ts'
 import type { Holdings } from '../publish/holdings.ts'
 import type { NarsUnderWay } from '../publish/under-way.ts'
 import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
@@ -22,6 +23,7 @@ import type { CacheConfig } from './cache-routes.ts'
 import { cacheFailure, peerFailure } from './errors.ts'
 import { answerNow, failureHandler } from './failures.ts'
 import { addGatewayRoutes } from './gateway.ts'
+import type { LeafCoder } from './leaf-coder.ts'
 import type { PeerBudgets } from './peer-budgets.ts'
 import { peerGate } from './peer-gate.ts'
 import { requestGuard } from './request-guard.ts'
@@ -34,6 +36,9 @@ export interface PeerAppDeps {
   /** What is not here yet, for those who check it themselves. */
   readonly underWay: NarsUnderWay
   readonly blocks: LocalBlocks
+  readonly coder: LeafCoder
+  /** Of single blocks. */
+  readonly given: WireCount
   readonly feeds: FeedFiles
   readonly budgets: PeerBudgets
   readonly upload: Upload
@@ -45,7 +50,7 @@ export interface PeerAppDeps {
 const FEED_PREFIX = '/feed/'
 
 export function createPeerApp(deps: PeerAppDeps, config: CacheConfig): Hono<HttpEnv> {
-  const { holdings, blocks, feeds, log } = deps
+  const { holdings, blocks, coder, given, feeds, log } = deps
   const app = new Hono<HttpEnv>()
 
   app.use(peerGate(deps))
@@ -59,7 +64,7 @@ export function createPeerApp(deps: PeerAppDeps, config: CacheConfig): Hono<Http
   )
   app.notFound((c) => answerNow(c, notFound()))
 
-  addGatewayRoutes(app, { blocks, narSizeOf: (root) => holdings.narSizeOf(root), log })
+  addGatewayRoutes(app, { blocks, narSizeOf: (root) => holdings.narSizeOf(root), coder, given, log })
   app.get(`${FEED_PREFIX}*`, async (c) => {
     const answer = await feedAnswer(c.req.path.slice(FEED_PREFIX.length), feeds)
     return respond(c, answer, { signal: requestSignal(c), log })

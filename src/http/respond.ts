@@ -72,8 +72,19 @@ export async function respond(
     if (outgoing === undefined) return new Response(sent, { status, headers })
     // After the socket took them, or is gone: until then the kernel may still read them from where they are.
     if (answer.sent !== undefined) outgoing.once('close', answer.sent)
-    if (sent !== null && length !== undefined) await pace?.(length)
+    const turn = sent !== null && length !== undefined ? pace?.(length) : undefined
     outgoing.writeHead(status, headers)
+    if (turn !== undefined) {
+      // Who waits for the bytes then knows that they come, and what our line carries: so it asks for coded ones.
+      outgoing.flushHeaders()
+      try {
+        await turn
+      } catch (error) {
+        tellCut(error, 0, { ...options, pace, path: c.req.path })
+        outgoing.destroy()
+        return RESPONSE_ALREADY_SENT
+      }
+    }
     // All ASCII, as a narinfo is: then head and text are one string, and its bytes need no looking at.
     if (typeof sent === 'string' && sent.length === length) outgoing.end(sent, 'latin1')
     else outgoing.end(sent)

@@ -9,10 +9,13 @@ import type { PublisherStatus } from '../feed/publisher.ts'
 import type { SpoolUsage } from '../spool/spool.ts'
 import type { Scores } from '../substitute/scores.ts'
 import type { UpstreamStatus } from '../upstream/upstream.ts'
+import type { WireBytes } from './wire-count.ts'
 
 interface SourceStatus {
   readonly id: string
   readonly bytes: number
+  /** What those were on the wire, coded or not; of sources of blocks alone. */
+  readonly wire_bytes?: number
   /** Average of a block, milliseconds; absent before the first. */
   readonly average_ms?: number
   readonly faults: number
@@ -81,6 +84,19 @@ interface BadEntryReport {
   readonly found_at: string
 }
 
+export interface BlocksReport {
+  /** By all sources of blocks. */
+  readonly got: WireReport
+  /** To peers, over HTTP. */
+  readonly given: WireReport
+}
+
+interface WireReport {
+  readonly bytes: number
+  /** What those were on the wire: fewer when leaves went coded. */
+  readonly wire_bytes: number
+}
+
 export interface StatusDocument {
   readonly version: 1
   readonly narswarm: string
@@ -97,6 +113,8 @@ export interface StatusDocument {
   readonly spool: SpoolStatus
   readonly transfers: { readonly running: number }
   readonly sources: readonly SourceStatus[]
+  /** Single blocks since `started`. */
+  readonly blocks: BlocksReport
   readonly audit: AuditStatus
   readonly feeds: FeedsReport
 }
@@ -208,11 +226,22 @@ export function describeSources(scores: Scores): SourceStatus[] {
     .map(([id, score]) => ({
       id,
       bytes: score.bytes,
+      ...(score.wireBytes === undefined ? {} : { wire_bytes: score.wireBytes }),
       ...(score.averageMs === undefined ? {} : { average_ms: Math.round(score.averageMs) }),
       faults: score.faults,
       lies: score.lies,
       out: !scores.usable(id),
     }))
+}
+
+export function describeBlocks(scores: Scores, given: WireBytes): BlocksReport {
+  const got = { bytes: 0, wire_bytes: 0 }
+  for (const { bytes, wireBytes } of scores.all().values()) {
+    if (wireBytes === undefined) continue
+    got.bytes += bytes
+    got.wire_bytes += wireBytes
+  }
+  return { got, given: { bytes: given.bytes, wire_bytes: given.wireBytes } }
 }
 
 export function describeSpool(usage: SpoolUsage, freeBytes: number | undefined): SpoolStatus {

@@ -7,6 +7,7 @@ import type { Config } from '../config/config.ts'
 import { isLanAddress } from '../config/ip-address.ts'
 import { createAdminApp } from '../http/admin-app.ts'
 import { createCacheApp } from '../http/cache-app.ts'
+import { createLeafCoder } from '../http/leaf-coder.ts'
 import { createPeerBudgets } from '../http/peer-budgets.ts'
 import { createPeerApp } from '../http/peer-app.ts'
 import { listen } from '../http/server.ts'
@@ -22,6 +23,7 @@ import {
   keepTidy,
 } from '../operations/background.ts'
 import type { Operations } from '../operations/operations.ts'
+import type { WireCount } from '../operations/wire-count.ts'
 import { notReady } from '../operations/readiness.ts'
 import { createHoldings } from '../publish/holdings.ts'
 import { createNarsUnderWay } from '../publish/under-way.ts'
@@ -53,7 +55,7 @@ export function createDoors(
     engine: Engine
     operations: Operations
   },
-  { log }: { log: Log },
+  { log, given }: { log: Log; given: WireCount },
 ): Doors {
   const { storeDir, stateDir } = config
   const { state, feeds, swarm, neighbours, engine, operations } = parts
@@ -108,6 +110,8 @@ export function createDoors(
           clock: () => performance.now(),
         }),
         blocks,
+        coder: createLeafCoder(),
+        given,
         feeds: feeds.files,
         budgets,
         upload: swarm.upload,

@@ -4,8 +4,9 @@ import type { Config } from '../config/config.ts'
 import { formatPublicKey } from '../nix/key.ts'
 import { createOperations } from '../operations/local-operations.ts'
 import type { Operations } from '../operations/operations.ts'
-import { describeSources, describeSpool, describeUpstream } from '../operations/status.ts'
+import { describeBlocks, describeSources, describeSpool, describeUpstream } from '../operations/status.ts'
 import type { StatusDocument } from '../operations/status.ts'
+import { createWireCount } from '../operations/wire-count.ts'
 import { createPublisher } from '../publish/publish.ts'
 import { cacheUrl, createDoors } from './doors.ts'
 import { createEngine } from './engine.ts'
@@ -26,6 +27,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   const { index, table, store, spool, keeper, sharePolicy } = state
   const { upstreams, openCache, blockSources, scores, resolver, transfers, auditor } = engine
   const { follower, published, feedPlace, feedDeps } = feeds
+  const given = createWireCount()
   let serving: Serving | undefined
 
   const describe = (): Omit<StatusDocument, 'feeds' | 'audit'> => ({
@@ -47,6 +49,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     spool: describeSpool(spool.usage(), spool.freeBytes()),
     transfers: { running: transfers.running() },
     sources: describeSources(scores),
+    blocks: describeBlocks(scores, given.total()),
   })
   const operations: Operations = createOperations(
     {
@@ -66,7 +69,12 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     },
     { storeDir },
   )
-  const doors = createDoors(config, version, { state, feeds, swarm, neighbours, engine, operations }, { log })
+  const doors = createDoors(
+    config,
+    version,
+    { state, feeds, swarm, neighbours, engine, operations },
+    { log, given },
+  )
 
   return {
     operations,

@@ -57,6 +57,10 @@ export const STATUS: StatusDocument = {
     { id: 'upstream:https://cache.nixos.org', bytes: 0, faults: 2, lies: 0, out: true },
     { id: 'http:http://10.0.0.2:6278', bytes: 52_428_800, average_ms: 12.4, faults: 0, lies: 0, out: false },
   ],
+  blocks: {
+    got: { bytes: 50 * 2 ** 20, wire_bytes: 15 * 2 ** 20 },
+    given: { bytes: 2 ** 20, wire_bytes: 2 ** 20 },
+  },
   audit: {
     max_bytes_per_day: 0,
     bytes_today: 0,

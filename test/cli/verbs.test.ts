@@ -88,6 +88,8 @@ spool             1 NAR, 1.2 MiB of 20.0 GiB
                   keeps 4.0 GiB of the disk free; 50.0 GiB free
                   evicted 3, 1.0 MiB
 transfers         0 running
+blocks            50.0 MiB got, 15.0 MiB on the wire
+                  1.0 MiB given over HTTP
 audits            off (audit.max_bytes_per_day)
 
 SOURCE                                GAVE  A BLOCK  FAULTS  LIES  STATE

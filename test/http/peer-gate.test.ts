@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { test } from 'node:test'
+import { createLeafCoder } from '../../src/http/leaf-coder.ts'
 import { createPeerApp } from '../../src/http/peer-app.ts'
 import { createPeerBudgets } from '../../src/http/peer-budgets.ts'
 import type { PeerBudgets } from '../../src/http/peer-budgets.ts'
@@ -9,6 +10,7 @@ import { listen } from '../../src/http/server.ts'
 import { PEER_WAIT_MS } from '../../src/limits.ts'
 import { formatNarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
+import { createWireCount } from '../../src/operations/wire-count.ts'
 import { createSharedLine, createUpload } from '../../src/swarm/upload.ts'
 import type { Upload } from '../../src/swarm/upload.ts'
 import { recordingLog } from '../kit/log.ts'
@@ -48,6 +50,8 @@ async function peer(t: TestContext, gate: Partial<{ budgets: PeerBudgets; upload
       },
       underWay: { open: () => Promise.resolve(undefined) },
       blocks: testBlocks([nar]),
+      coder: createLeafCoder(),
+      given: createWireCount(),
       feeds: { read: () => Promise.resolve(Buffer.from('a feed')) },
       formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
       ...openGate(),
@@ -164,4 +168,37 @@ test('addresses that are not accepted are closed before they say a word', async 
   assert.equal(await refused.all, '')
   assert.equal(bodyOf(await exchange(t, port, getRequest(port, '/'))), 'here')
   assert.deepEqual(asked, ['127.0.0.1', '127.0.0.1'])
+})
+
+test('whose bytes wait for the upload has the head of its answer by then', async (t) => {
+  const turn = Promise.withResolvers<void>()
+  const { port } = await peer(t, { upload: { ...openGate().upload, take: () => turn.promise } })
+  const client = await rawClient(t, port)
+  client.socket.write(getRequest(port, ROOT))
+  const head = await client.until('\r\n\r\n')
+  assert.equal(statusOf(head), 200)
+  assert.equal(bodyOf(head), '')
+  turn.resolve()
+  const [length] = /(?<=^content-length: )[0-9]+/im.exec(head) ?? []
+  assert.equal(bodyOf(await client.all).length, Number(length))
+})
+
+test('a client that leaves while its bytes wait is no error of ours', async (t) => {
+  const gone = Promise.withResolvers<void>()
+  let taken = 0
+  const take: Upload['take'] = (_, who, { signal }) => {
+    if (taken++ > 0) return undefined
+    signal.addEventListener('abort', () => gone.resolve(), { once: true })
+    return new Promise((_resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+    })
+  }
+  const { port, get } = await peer(t, { upload: { ...openGate().upload, take } })
+  const client = await rawClient(t, port)
+  client.socket.write(getRequest(port, ROOT))
+  await client.until('\r\n\r\n')
+  client.socket.destroy()
+  await gone.promise
+  // It lives, and serves others.
+  assert.equal(statusOf(await get(ROOT)), 200)
 })
