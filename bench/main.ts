@@ -7,6 +7,7 @@ import { rmSync } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { benchCoded } from './cases/coded.ts'
 import { benchDeadPeers } from './cases/dead-peers.ts'
 import { benchFetch } from './cases/fetch.ts'
 import { benchFirstTimeCompressed } from './cases/first-time-compressed.ts'
@@ -18,11 +19,14 @@ import { benchPublish } from './cases/publish.ts'
 import { benchWarmNar } from './cases/warm-nar.ts'
 import { benchWarmNarInfo } from './cases/warm-narinfo.ts'
 import type { BenchContext } from './kit/context.ts'
+import { makePackage } from './kit/nar.ts'
+import { makeProgramPackage } from './kit/programs.ts'
 import { note } from './kit/report.ts'
 import { setUp } from './kit/set-up.ts'
 
 const CASES = {
   fetch: benchFetch,
+  coded: benchCoded,
   publish: benchPublish,
   large: benchLarge,
   'warm-nar': benchWarmNar,
@@ -56,7 +60,10 @@ try {
     await mkdir(own)
     const context: BenchContext = {
       dir: own,
-      setUp: (label, bytes) => setUp(join(own, label), bytes, randomBytes),
+      setUp: (label, bytes, contents = 'random') => {
+        const make = contents === 'random' ? makePackage : makeProgramPackage
+        return setUp(join(own, label), (packages) => make(packages, 'bench-1.0', bytes), randomBytes)
+      },
     }
     passed = (await bench(context)) && passed
     await rm(own, { recursive: true, force: true })

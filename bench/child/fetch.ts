@@ -59,6 +59,7 @@ const resolver = createResolver({
   sources: [told],
   log,
 })
+const scores = createScores({ clock })
 const transfers = createTransfers({
   resolver,
   spool,
@@ -68,7 +69,7 @@ const transfers = createTransfers({
   log,
   blocks: createLocalBlocks({ index, spool, log }),
   store: undefined,
-  scores: createScores({ clock }),
+  scores,
   shareable: () => false,
   badRoot: quiet,
 })
@@ -81,9 +82,10 @@ await transfers.fetch(verified, { signal })
 const ms = performance.now() - begun
 const { user, system } = process.cpuUsage(cpu)
 if (!spool.has(info.narHash)) throw new Error('the NAR is not in the spool')
+const wireBytes = [...scores.all().values()].reduce((sum, score) => sum + (score.wireBytes ?? 0), 0)
 const rssMb = (process.resourceUsage().maxRSS * 1024) / 1e6
 process.stdout.write(
-  `${JSON.stringify({ ms, cpuMs: { user: user / 1000, system: system / 1000 }, bytes: info.narSize, rssMb })}\n`,
+  `${JSON.stringify({ ms, cpuMs: { user: user / 1000, system: system / 1000 }, bytes: info.narSize, wireBytes, rssMb })}\n`,
 )
 await swarm?.stop()
 await rm(dir, { recursive: true, force: true })

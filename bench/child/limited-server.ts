@@ -6,26 +6,16 @@ import type { ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { pipeline } from 'node:stream/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { createLine, LINE_PIECE_BYTES } from '../kit/line.ts'
 
 const { dir, bytesPerSecond } = JSON.parse(process.argv[2] ?? '{}') as { dir: string; bytesPerSecond: number }
-const PIECE_BYTES = 16 * 1024
-/** What timers are late by is made good, but no more: a line saves nothing up. */
-const BURST_MS = 20
-/** Until when the line is taken. */
-let takenUntil = 0
-
-async function wait(bytes: number): Promise<void> {
-  const now = performance.now()
-  takenUntil = Math.max(takenUntil, now - BURST_MS) + (bytes / bytesPerSecond) * 1000
-  if (takenUntil > now) await sleep(takenUntil - now)
-}
+const line = createLine(bytesPerSecond)
 
 async function* limited(file: FileHandle, start: number, end: number): AsyncGenerator<Uint8Array> {
-  for (let at = start; at < end; at += PIECE_BYTES) {
-    const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, end - at))
+  for (let at = start; at < end; at += LINE_PIECE_BYTES) {
+    const piece = Buffer.allocUnsafe(Math.min(LINE_PIECE_BYTES, end - at))
     await file.read(piece, 0, piece.length, at)
-    await wait(piece.length)
+    await line.carry(piece.length)
     yield piece
   }
 }

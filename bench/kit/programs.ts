@@ -1,12 +1,16 @@
 /** NARs of real programs and libraries: of this machine's, packed once and kept, since xz needs minutes for it. */
+import { randomBytes } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { access, mkdir, open, readdir, rename, stat } from 'node:fs/promises'
+import { access, copyFile, mkdir, open, readdir, rename, stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { layoutNar } from '../../src/nix/nar-layout.ts'
 import type { NarDirectoryEntry } from '../../src/nix/nar-layout.ts'
+import { encodeNix32 } from '../../src/nix/nix32.ts'
+import { parseStorePathBaseName } from '../../src/nix/store-path.ts'
 import { streamNar } from '../../src/store/nar-stream.ts'
+import type { BenchPackage } from './nar.ts'
 import { call } from './program.ts'
 import { note } from './report.ts'
 
@@ -18,7 +22,8 @@ export interface ProgramNar {
   readonly zstd: string
 }
 
-const FOLDERS = ['/usr/bin', `/usr/lib/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`]
+const TRIPLE = `${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
+const FOLDERS = ['/usr/bin', `/usr/lib/${TRIPLE}`]
 const NAR_BYTES = 100_000_000
 const ELF_MAGIC = '\u007fELF'
 
@@ -63,15 +68,32 @@ async function pack(nar: string, files: readonly ProgramFile[]): Promise<void> {
   await rename(`${nar}.zst.tmp`, `${nar}.zst`)
 }
 
+/** A package of this machine's compilers, libraries and programs, the largest first, of so many bytes at most. */
+export async function makeProgramPackage(dir: string, name: string, maxBytes: number): Promise<BenchPackage> {
+  const storePath = parseStorePathBaseName(`${encodeNix32(randomBytes(20))}-${name}`)
+  const path = join(dir, storePath)
+  await mkdir(path, { recursive: true })
+  const gcc = `/usr/lib/gcc/${TRIPLE}`
+  const versions = (await exists(gcc)) ? await readdir(gcc) : []
+  const files = await programs([...FOLDERS, ...versions.map((version) => join(gcc, version))])
+  let bytes = 0
+  for (const { path: program, size } of files.toSorted((a, b) => b.size - a.size)) {
+    if (bytes + size > maxBytes) continue
+    bytes += size
+    await copyFile(program, join(path, basename(program)))
+  }
+  return { storePath, references: [], path }
+}
+
 interface ProgramFile {
   readonly path: string
   readonly size: number
 }
 
 /** In the order of their names. */
-async function programs(): Promise<ProgramFile[]> {
+async function programs(folders: readonly string[] = FOLDERS): Promise<ProgramFile[]> {
   const found: ProgramFile[] = []
-  for (const folder of FOLDERS) {
+  for (const folder of folders) {
     for (const entry of (await readdir(folder, { withFileTypes: true })).toSorted((a, b) =>
       a.name < b.name ? -1 : 1,
     )) {

@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeFolderCache } from '../../src/cli/demo/folder-cache.ts'
 import { formatPublicKey, generateSecretKey } from '../../src/nix/key.ts'
-import { makePackage } from './nar.ts'
+import type { BenchPackage } from './nar.ts'
 import { startNarswarm } from './narswarm.ts'
 
 export interface SetUp {
@@ -28,13 +28,13 @@ const FEED = 'bench.invalid/main'
 
 export async function setUp(
   dir: string,
-  bytes: number,
+  make: (dir: string) => Promise<BenchPackage>,
   randomBytes: (n: number) => Uint8Array,
 ): Promise<SetUp> {
   const signal = AbortSignal.timeout(600_000)
   const key = generateSecretKey('bench-1', randomBytes)
   const publicKey = formatPublicKey(key.publicKey)
-  const one = await makePackage(join(dir, 'packages'), 'bench-1.0', bytes)
+  const one = await make(join(dir, 'packages'))
   const cache = join(dir, 'cache')
   await writeFolderCache(cache, [one], { key, storeDir: '/nix/store' }, { signal })
   const node = await startNarswarm(join(dir, 'publisher'), {
