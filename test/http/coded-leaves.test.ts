@@ -5,7 +5,6 @@ import { zstdDecompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { rawCid } from '../../src/dag/cid.ts'
 import { LEAF_BYTES } from '../../src/dag/profile.ts'
-import { createLeafCoder } from '../../src/http/leaf-coder.ts'
 import { createPeerApp } from '../../src/http/peer-app.ts'
 import { createWireCount } from '../../src/operations/wire-count.ts'
 import { createGatewaySource } from '../../src/swarm/gateway-source.ts'
@@ -41,11 +40,10 @@ function testPeer(nars: readonly TestNar[]) {
         narSizeOf: (root) => nars.find(({ plan }) => plan.root.equals(root))?.plan.narSize,
       },
       blocks,
-      coder: createLeafCoder(),
-      given,
       feeds: { read: () => Promise.resolve(undefined) },
       formatAnswer: () => 'a narinfo',
       ...openGate(),
+      given,
       log,
     },
     CACHE_CONFIG,

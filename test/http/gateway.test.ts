@@ -5,9 +5,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { readCar } from '../../src/dag/car.ts'
 import { nodeCid, rawCid } from '../../src/dag/cid.ts'
-import { createLeafCoder } from '../../src/http/leaf-coder.ts'
 import { createPeerApp } from '../../src/http/peer-app.ts'
-import { createWireCount } from '../../src/operations/wire-count.ts'
 import type { LocalBlocks } from '../../src/spool/local-blocks.ts'
 import { recordingLog } from '../kit/log.ts'
 import { skipWithoutVectors, vectorsDir } from '../kit/vectors.ts'
@@ -38,10 +36,7 @@ function testGateway(nars: readonly TestNar[], blocks: LocalBlocks = testBlocks(
         openNar: () => undefined,
         narSizeOf: (root) => nars.find(({ plan }) => plan.root.equals(root))?.plan.narSize,
       },
-      underWay: { open: () => Promise.resolve(undefined) },
       blocks,
-      coder: createLeafCoder(),
-      given: createWireCount(),
       feeds: { read: () => Promise.resolve(undefined) },
       formatAnswer: () => '',
       ...openGate(),

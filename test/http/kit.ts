@@ -11,7 +11,8 @@ import { rawCid } from '../../src/dag/cid.ts'
 import { createCacheApp } from '../../src/http/cache-app.ts'
 import type { CacheAppDeps } from '../../src/http/cache-app.ts'
 import { createPeerBudgets } from '../../src/http/peer-budgets.ts'
-import type { PeerBudgets } from '../../src/http/peer-budgets.ts'
+import { createLeafCoder } from '../../src/http/leaf-coder.ts'
+import type { PeerAppDeps } from '../../src/http/peer-app.ts'
 import { listen } from '../../src/http/server.ts'
 import type { Listener } from '../../src/http/server.ts'
 import { fingerprint } from '../../src/nix/fingerprint.ts'
@@ -23,10 +24,10 @@ import { hashPartOf, parseStorePathBaseName } from '../../src/nix/store-path.ts'
 import type { HashPart } from '../../src/nix/store-path.ts'
 import type { ByteRange, CallOptions } from '../../src/source.ts'
 import type { LentBlock, LocalBlocks } from '../../src/spool/local-blocks.ts'
+import { createWireCount } from '../../src/operations/wire-count.ts'
 import { createPolicy } from '../../src/substitute/policy.ts'
 import type { VerifiedNarInfo } from '../../src/substitute/policy.ts'
 import { createSharedLine, createUpload } from '../../src/swarm/upload.ts'
-import type { Upload } from '../../src/swarm/upload.ts'
 import { recordingLog } from '../kit/log.ts'
 
 export const STORE_DIR = '/nix/store'
@@ -179,11 +180,14 @@ export async function serve(
   return { listener, port: 'port' in listener.address ? listener.address.port : 0, log }
 }
 
-/** Of a peer listener that nobody overloads. */
-export function openGate(): { budgets: PeerBudgets; upload: Upload } {
+/** What a peer listener has beside its content, when nobody overloads it and nothing is on its way. */
+export function openGate(): Pick<PeerAppDeps, 'budgets' | 'upload' | 'coder' | 'given' | 'underWay'> {
   return {
     budgets: createPeerBudgets({ clock: () => performance.now(), log: recordingLog() }),
     upload: createUpload(createSharedLine(undefined)),
+    coder: createLeafCoder(),
+    given: createWireCount(),
+    underWay: { open: () => Promise.resolve(undefined) },
   }
 }
 

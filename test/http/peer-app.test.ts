@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createLeafCoder } from '../../src/http/leaf-coder.ts'
 import { createPeerApp } from '../../src/http/peer-app.ts'
 import type { PeerAppDeps } from '../../src/http/peer-app.ts'
 import { formatNarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
-import { createWireCount } from '../../src/operations/wire-count.ts'
 import { BlockUnavailableError } from '../../src/substitute/errors.ts'
 import { recordingLog } from '../kit/log.ts'
 import {
@@ -38,10 +36,7 @@ function testPeer(changes: Partial<PeerAppDeps> = {}) {
             : undefined,
         narSizeOf: () => undefined,
       },
-      underWay: { open: () => Promise.resolve(undefined) },
       blocks: testBlocks([nar]),
-      coder: createLeafCoder(),
-      given: createWireCount(),
       feeds: {
         read(name, path) {
           feedReads.push(`${name} ${path}`)

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { test } from 'node:test'
-import { createLeafCoder } from '../../src/http/leaf-coder.ts'
 import { createPeerApp } from '../../src/http/peer-app.ts'
 import { createPeerBudgets } from '../../src/http/peer-budgets.ts'
 import type { PeerBudgets } from '../../src/http/peer-budgets.ts'
@@ -10,7 +9,6 @@ import { listen } from '../../src/http/server.ts'
 import { PEER_WAIT_MS } from '../../src/limits.ts'
 import { formatNarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
-import { createWireCount } from '../../src/operations/wire-count.ts'
 import { createSharedLine, createUpload } from '../../src/swarm/upload.ts'
 import type { Upload } from '../../src/swarm/upload.ts'
 import { recordingLog } from '../kit/log.ts'
@@ -48,10 +46,7 @@ async function peer(t: TestContext, gate: Partial<{ budgets: PeerBudgets; upload
             : undefined,
         narSizeOf: () => undefined,
       },
-      underWay: { open: () => Promise.resolve(undefined) },
       blocks: testBlocks([nar]),
-      coder: createLeafCoder(),
-      given: createWireCount(),
       feeds: { read: () => Promise.resolve(Buffer.from('a feed')) },
       formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
       ...openGate(),
@@ -186,7 +181,7 @@ test('whose bytes wait for the upload has the head of its answer by then', async
 test('a client that leaves while its bytes wait is no error of ours', async (t) => {
   const gone = Promise.withResolvers<void>()
   let taken = 0
-  const take: Upload['take'] = (_, who, { signal }) => {
+  const take: Upload['take'] = (_, _who, { signal }) => {
     if (taken++ > 0) return undefined
     signal.addEventListener('abort', () => gone.resolve(), { once: true })
     return new Promise((_resolve, reject) => {

@@ -69,6 +69,7 @@ export async function lan<Name extends string>(
         t,
         createPeerApp(
           {
+            ...openGate(),
             holdings: createHoldings({ policy: share, table, index, blocks }),
             underWay: createNarsUnderWay({
               underWay: transfers.underWay,
@@ -78,7 +79,6 @@ export async function lan<Name extends string>(
             blocks,
             feeds: { read: () => Promise.resolve(undefined) },
             formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
-            ...openGate(),
             log: recordingLog(),
           },
           CACHE_CONFIG,
