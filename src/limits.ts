@@ -527,6 +527,8 @@ export const HTTP_STALL_TIMEOUT_MS = 300_000
 export const HTTP_MAX_PIPELINED_COUNT = 1_024
 /** Addresses that the peer listener keeps count of, least recently seen out first; some 500 bytes each. */
 export const PEER_ADDRESSES_MAX_COUNT = 4_096
+/** Of those in the status. */
+export const STATUS_PEERS_MAX_COUNT = 100
 /** Of one address: 10 Gbit/s of leaves in zstd, or all narinfos of a few closures at once. */
 export const PEER_REQUESTS_PER_S = 5_000
 export const PEER_REQUESTS_BURST_COUNT = 20_000

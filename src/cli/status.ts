@@ -4,6 +4,7 @@ import type {
   BlocksReport,
   SpoolStatus,
   StatusDocument,
+  UploadStatus,
   UpstreamReport,
 } from '../operations/status.ts'
 import { createAdminClient } from './admin-client.ts'
@@ -31,15 +32,16 @@ async function status(context: CliContext, options: ConfigOption & JsonOption): 
 
 function printStatus(output: Output, it: StatusDocument): void {
   const { spool, transfers, peer, swarm } = it
-  const facts: [string, readonly string[]][] = [
+  const facts: (readonly [string, readonly string[]])[] = [
     ['narswarm', [`${it.narswarm}, profile ${it.profile}, since ${it.started}`]],
     ['cache', [`${it.cache.url} (priority ${it.cache.priority})`]],
     ['listens to peers', [...(peer === undefined ? [] : [peer.url]), ...(swarm?.addrs ?? [])]],
     ['trusts', it.trusted_keys],
     [
       'shares',
-      it.profile === 'private' ? ['nothing'] : it.share_keys.map((key) => `what is signed by ${key}`),
+      it.uploads === undefined ? ['nothing'] : it.share_keys.map((key) => `what is signed by ${key}`),
     ],
+    ...(it.uploads === undefined ? [] : [['gave others', uploadFacts(it.uploads)] as const]),
     ['asks upstreams', it.upstreams.map(upstreamLine)],
     ['asks peers', it.peers],
     ['spool', spoolFacts(spool)],
@@ -90,6 +92,16 @@ function blockFacts({ got, given }: BlocksReport): string[] {
       return [`${formatBytes(bytes)} ${verb}${wire}`]
     },
   )
+}
+
+function uploadFacts({ bytes, max_bytes_per_second: max, peers }: UploadStatus): string[] {
+  const limit = max === undefined ? '' : `, at most ${formatBytes(max)} a second`
+  return [
+    `${formatBytes(bytes)}${limit}`,
+    ...peers
+      .filter(({ refused }) => refused > 0)
+      .map(({ address, refused }) => `${address} was over its budget: ${count(refused, 'request')} refused`),
+  ]
 }
 
 function auditFacts(audit: AuditStatus): string[] {

@@ -32,8 +32,8 @@ export interface PeerBudgets {
   report(): PeerUse[]
 }
 
-export interface PeerUse {
-  readonly who: string
+interface PeerUse {
+  readonly address: string
   readonly requests: number
   readonly refused: number
   readonly bytes: number
@@ -142,6 +142,11 @@ export function createPeerBudgets(deps: {
       peerOf(who).bytes += bytes
     },
     report: () =>
-      [...peers.entries()].map(([who, { requests, refused, bytes }]) => ({ who, requests, refused, bytes })),
+      [...peers.entries()].map(([address, { requests, refused, bytes }]) => ({
+        address,
+        requests,
+        refused,
+        bytes,
+      })),
   }
 }

@@ -3,6 +3,7 @@
  * configuration can leak into it by being added there. New fields may come; `version` changes when one goes.
  */
 import type { Origin } from '../config/config.ts'
+import { STATUS_PEERS_MAX_COUNT } from '../limits.ts'
 import type { BadEntry } from '../feed/feed-store.ts'
 import type { FeedStatus } from '../feed/follower.ts'
 import type { PublisherStatus } from '../feed/publisher.ts'
@@ -117,6 +118,26 @@ export interface StatusDocument {
   readonly blocks: BlocksReport
   readonly audit: AuditStatus
   readonly feeds: FeedsReport
+  /** What others got since `started`; absent where nothing is shared. */
+  readonly uploads?: UploadStatus
+}
+
+export interface UploadStatus {
+  /** Over all doors. */
+  readonly bytes: number
+  /** `share.upload`; absent when there is no limit. */
+  readonly max_bytes_per_second?: number
+  /** Over HTTP, those heard of last first; bitswap is in `bytes` alone. */
+  readonly peers: readonly UploadPeer[]
+}
+
+interface UploadPeer {
+  /** An address, or the /64 of one. */
+  readonly address: string
+  readonly bytes: number
+  readonly requests: number
+  /** Over the budget of an address. */
+  readonly refused: number
 }
 
 export interface FeedsReport {
@@ -256,6 +277,20 @@ export function describeSpool(usage: SpoolUsage, freeBytes: number | undefined):
     ...(freeBytes === undefined ? {} : { free_bytes: freeBytes }),
     evicted: usage.evicted,
     evicted_bytes: usage.evictedBytes,
+  }
+}
+
+export function describeUploads(
+  bytes: number,
+  maxBytesPerSecond: number | undefined,
+  peers: readonly UploadPeer[],
+): UploadStatus {
+  return {
+    bytes,
+    ...(maxBytesPerSecond === undefined ? {} : { max_bytes_per_second: maxBytesPerSecond }),
+    peers: peers
+      .slice(0, STATUS_PEERS_MAX_COUNT)
+      .map(({ address, requests, refused, bytes: given }) => ({ address, bytes: given, requests, refused })),
   }
 }
 

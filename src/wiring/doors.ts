@@ -8,7 +8,7 @@ import { isLanAddress } from '../config/ip-address.ts'
 import { createAdminApp } from '../http/admin-app.ts'
 import { createCacheApp } from '../http/cache-app.ts'
 import { createLeafCoder } from '../http/leaf-coder.ts'
-import { createPeerBudgets } from '../http/peer-budgets.ts'
+import type { PeerBudgets } from '../http/peer-budgets.ts'
 import { createPeerApp } from '../http/peer-app.ts'
 import { listen } from '../http/server.ts'
 import type { ListenAddress, Listener } from '../http/server.ts'
@@ -53,16 +53,16 @@ export function createDoors(
     swarm: NodeSwarm
     neighbours: NodeNeighbours
     engine: Engine
+    budgets: PeerBudgets
     operations: Operations
   },
   { log, given }: { log: Log; given: WireCount },
 ): Doors {
   const { storeDir, stateDir } = config
-  const { state, feeds, swarm, neighbours, engine, operations } = parts
+  const { state, feeds, swarm, neighbours, engine, budgets, operations } = parts
   const { index, table, spool, blocks, sharePolicy, keeper } = state
   const { upstreams, resolver, transfers, auditor } = engine
   const formatAnswer = createNarInfoTexts({ storeDir })
-  const budgets = createPeerBudgets({ clock: () => performance.now(), log })
   const listeners: Listener[] = []
   const timers = new AbortController()
   const { signal } = timers

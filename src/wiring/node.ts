@@ -1,10 +1,18 @@
 /** One narswarm, put together. */
 import type { NarswarmNode, NodeDeps, Serving } from '../cli/node.ts'
+import { shares } from '../config/config.ts'
 import type { Config } from '../config/config.ts'
+import { createPeerBudgets } from '../http/peer-budgets.ts'
 import { formatPublicKey } from '../nix/key.ts'
 import { createOperations } from '../operations/local-operations.ts'
 import type { Operations } from '../operations/operations.ts'
-import { describeBlocks, describeSources, describeSpool, describeUpstream } from '../operations/status.ts'
+import {
+  describeBlocks,
+  describeSources,
+  describeSpool,
+  describeUpstream,
+  describeUploads,
+} from '../operations/status.ts'
 import type { StatusDocument } from '../operations/status.ts'
 import { createWireCount } from '../operations/wire-count.ts'
 import { createPublisher } from '../publish/publish.ts'
@@ -28,6 +36,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   const { upstreams, openCache, blockSources, scores, resolver, transfers, auditor } = engine
   const { follower, published, feedPlace, feedDeps } = feeds
   const given = createWireCount()
+  const budgets = createPeerBudgets({ clock: () => performance.now(), log })
   let serving: Serving | undefined
 
   const describe = (): Omit<StatusDocument, 'feeds' | 'audit'> => ({
@@ -50,6 +59,9 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     transfers: { running: transfers.running() },
     sources: describeSources(scores),
     blocks: describeBlocks(scores, given.total()),
+    ...(shares(config)
+      ? { uploads: describeUploads(swarm.upload.total(), config.share.upload, budgets.report()) }
+      : {}),
   })
   const operations: Operations = createOperations(
     {
@@ -72,7 +84,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   const doors = createDoors(
     config,
     version,
-    { state, feeds, swarm, neighbours, engine, operations },
+    { state, feeds, swarm, neighbours, engine, budgets, operations },
     { log, given },
   )
 

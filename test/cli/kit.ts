@@ -52,6 +52,14 @@ export const STATUS: StatusDocument = {
     evicted: 3,
     evicted_bytes: 1_048_576,
   },
+  uploads: {
+    bytes: 3_145_728,
+    max_bytes_per_second: 20_971_520,
+    peers: [
+      { address: '10.0.0.2', bytes: 3_000_000, requests: 40, refused: 0 },
+      { address: '10.0.0.3', bytes: 0, requests: 9, refused: 2 },
+    ],
+  },
   transfers: { running: 0 },
   sources: [
     { id: 'upstream:https://cache.nixos.org', bytes: 0, faults: 2, lies: 0, out: true },

@@ -79,6 +79,8 @@ listens to peers  http://127.0.0.1:6278
                   /ip4/127.0.0.1/tcp/6279/p2p/12D3KooWPeer
 trusts            cache.nixos.org-1
 shares            what is signed by cache.nixos.org-1
+gave others       3.0 MiB, at most 20.0 MiB a second
+                  10.0.0.3 was over its budget: 2 requests refused
 asks upstreams    https://cache.nixos.org/ (nix.conf)
                   https://down.example/ (nix.conf), left alone until 2026-01-02T03:05:05Z: ECONNREFUSED
                   https://guix.example/ (nix.conf), not used: for another store

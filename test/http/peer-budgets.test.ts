@@ -121,7 +121,7 @@ test('who goes while it waits leaves no trace', async () => {
 test('addresses are forgotten, the oldest first', async () => {
   const { budgets, enter } = budgeting()
   for (let n = 0; n <= PEER_ADDRESSES_MAX_COUNT; n++) (await enter(`peer ${n}`, false))?.()
-  const names = budgets.report().map(({ who }) => who)
+  const names = budgets.report().map(({ address }) => address)
   assert.equal(names.length, PEER_ADDRESSES_MAX_COUNT)
   assert.equal(names.includes('peer 0'), false)
   assert.equal(names[0], `peer ${PEER_ADDRESSES_MAX_COUNT}`)

@@ -94,7 +94,7 @@ test('every byte of a body is counted, for its address and in all', async (t) =>
   for (const target of sizes) bytes += bodyOf(await get(target)).length
   assert.ok(bytes > nar.info.narSize)
   const [use] = gate.budgets.report()
-  assert.deepEqual([use?.who, use?.requests, use?.refused], ['127.0.0.1', sizes.length, 0])
+  assert.deepEqual([use?.address, use?.requests, use?.refused], ['127.0.0.1', sizes.length, 0])
   // What hono answers for a route that is not there is no content.
   assert.ok(bytes - gate.upload.total() < 20)
   assert.equal(use?.bytes, gate.upload.total())
