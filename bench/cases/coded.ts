@@ -1,5 +1,5 @@
 /** A NAR from one narswarm to another over a link of 100 Mbit/s: of programs, whose leaves travel coded, and of random bytes. */
-import { run, serve } from '../kit/child.ts'
+import { peakMemory, run, serve } from '../kit/child.ts'
 import type { BenchContext } from '../kit/context.ts'
 import { startLink } from '../kit/limited.ts'
 import { note, report } from '../kit/report.ts'
@@ -15,6 +15,13 @@ interface Timed {
   readonly bytes: number
 }
 
+interface Fetched extends Timed {
+  readonly wireBytes: number
+  readonly rssMb: number
+}
+
+const MAX_RSS_MB = 400
+
 export async function benchCoded({ setUp }: BenchContext): Promise<boolean> {
   let passed = true
   for (const { contents, bytes, bar } of CASES) {
@@ -25,7 +32,7 @@ export async function benchCoded({ setUp }: BenchContext): Promise<boolean> {
     try {
       const raw = await run<Timed>('plain-client', { url: `${toPlain.url}/` })
       const client = { narInfo: nar.narInfo, key: nar.key, gateway: toUs.url }
-      const ours = await run<Timed & { wireBytes: number }>('fetch', { ...client, dir: await nar.fresh() })
+      const ours = await run<Fetched>('fetch', { ...client, dir: await nar.fresh() })
       note(
         `  ${contents}: ${(ours.bytes / 1e6).toFixed(1)} MB, ${(ours.wireBytes / 1e6).toFixed(1)} on the wire`,
       )
@@ -38,6 +45,11 @@ export async function benchCoded({ setUp }: BenchContext): Promise<boolean> {
           theirs: raw.bytes / raw.ms / 1000,
           bar,
         }) && passed
+      const memory = { receiver: ours.rssMb, sender: await peakMemory(nar.pid) }
+      for (const [whose, mb] of Object.entries(memory)) {
+        const bench = `RSS of the ${whose}, ${contents} over 100 Mbit/s`
+        passed = report({ bench, unit: 'MB', ours: mb, bar: { below: MAX_RSS_MB } }) && passed
+      }
     } finally {
       await Promise.all([toUs.stop(), toPlain.stop(), plain.stop(), nar.stop()])
     }
