@@ -252,6 +252,7 @@ export async function engine(
     ...(parts.along === undefined ? {} : { along: parts.along(scores) }),
     badRoot: (_, way) => badRoots.push(way.kind === 'blocks' ? way.root.toString() : way.source.id),
   })
+  t.after(() => transfers.close())
   return { ...bench, index, blocks, table, resolver, scores, badRoots, transfers, sources }
 }
 
