@@ -77,6 +77,8 @@ function settingsOf(config: Config): [string, Value][] {
     ['share.deny', config.share.deny.map(({ text }) => text)],
     ['share.upload', config.share.upload ?? 'as fast as it goes'],
     ['lan.ask', config.lan.ask],
+    ['lan.discover', String(config.lan.discover)],
+    ['lan.interfaces', config.lan.interfaces ?? 'all but loopback'],
     ['peers.urls', config.peers.urls.map(String)],
     ['peers.addrs', config.peers.addrs],
     ['feed', config.feeds.map((feed) => `${feed.name} from ${feed.sources.map(String).join(', ')}`)],

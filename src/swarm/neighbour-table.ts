@@ -43,7 +43,7 @@ export interface NeighbourReport {
   readonly latencyMs?: number
 }
 
-type ProbeOutcome =
+export type ProbeOutcome =
   { readonly kind: Neighbour['kind']; readonly latencyMs: number } | { readonly error: string }
 
 export interface NeighbourTable extends Neighbours {

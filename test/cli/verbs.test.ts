@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { parseSecretKey } from '../../src/nix/key.ts'
+import { RequestError } from '../../src/operations/operations.ts'
 import type {
   AuditEvent,
   AuditRequest,
@@ -16,6 +17,7 @@ import { haveNix } from '../kit/nix.ts'
 import type { NarHash } from '../../src/nix/hash.ts'
 import type { GcReport, GcRequest } from '../../src/spool/keeper.ts'
 import { tempDir } from '../kit/temp.ts'
+import type { PeersReport } from '../../src/operations/peers.ts'
 import { CID, fakeOperations, NAR_HASH, serveAdmin, STATUS, STORE_PATH, world } from './kit.ts'
 
 const FEED = 'a.example/b'
@@ -647,4 +649,107 @@ test('verify --spool exits with 3 when something was wrong, and names it', async
   })
   assert.equal(await good.run('verify', '--spool'), 0)
   assert.equal(good.stdout(), 'spool: 2 NARs, 4.0 KiB: good\n')
+})
+
+test('peer list shows who is near and why one is not asked, here and through the socket', async (t) => {
+  const stateDir = await tempDir(t)
+  const since = '2026-01-02T03:04:05Z'
+  const url = 'http://10.0.0.2:6278/'
+  const report: PeersReport = {
+    version: 1,
+    peers: [
+      {
+        id: 'narswarm:a',
+        kind: 'narswarm',
+        url,
+        from: 'mdns',
+        state: 'ok',
+        since,
+        seen: since,
+        latency_ms: 1.2,
+      },
+      { id: 'narswarm:b', kind: 'narswarm', addr: '/ip4/…', from: 'config', state: 'unknown', since },
+      {
+        id: 'cache:c',
+        kind: 'cache',
+        url,
+        from: 'added',
+        state: 'resting',
+        until: since,
+        reason: 'refused',
+        since,
+      },
+      {
+        id: 'narswarm:d',
+        kind: 'narswarm',
+        url,
+        from: 'mdns',
+        state: 'out',
+        until: since,
+        reason: 'leaf 3',
+        since,
+      },
+      { id: 'narswarm:e', kind: 'narswarm', from: 'mdns', state: 'banned', reason: '', since },
+    ],
+  }
+  const operations = fakeOperations({ peers: () => Promise.resolve(report) })
+  const alone = world({ stateDir, operations })
+  assert.equal(await alone.run('peer', 'list'), 0)
+  assert.equal(
+    alone.stdout(),
+    `NEIGHBOUR   WHERE                  FROM    ANSWERS IN  SEEN                  STATE
+narswarm:a  http://10.0.0.2:6278/  mdns        1.2 ms  2026-01-02T03:04:05Z  ok
+narswarm:b  /ip4/…                 config           -  never                 not reached yet
+cache:c     http://10.0.0.2:6278/  added            -  never                 resting until 2026-01-02T03:04:05Z: refused
+narswarm:d  http://10.0.0.2:6278/  mdns             -  never                 out until 2026-01-02T03:04:05Z: leaf 3
+narswarm:e  -                      mdns             -  never                 banned
+`,
+  )
+  await serveAdmin(t, join(stateDir, 'admin.sock'), operations)
+  const remote = world({ stateDir })
+  assert.equal(await remote.run('peer', 'list', '--json'), 0)
+  assert.deepEqual(JSON.parse(remote.stdout()), report)
+})
+
+test('peer list without neighbours says so', async (t) => {
+  const operations = fakeOperations({ peers: () => Promise.resolve({ version: 1, peers: [] }) })
+  const it = world({ stateDir: await tempDir(t), operations })
+  assert.equal(await it.run('peer', 'list'), 0)
+  assert.deepEqual([it.stdout(), it.stderr()], ['', 'no neighbour is known\n'])
+})
+
+test('peer add, remove, ban and unban are done by the narswarm that runs', async (t) => {
+  const stateDir = await tempDir(t)
+  const changes: unknown[] = []
+  const operations = fakeOperations({
+    async changePeer(change) {
+      if (change.peer === 'x') throw new RequestError('expected something else')
+      changes.push(change)
+      return { id: 'cache:c' }
+    },
+  })
+  await serveAdmin(t, join(stateDir, 'admin.sock'), operations)
+  const it = world({ stateDir })
+  for (const argv of [
+    ['add', 'c'],
+    ['remove', 'c'],
+    ['ban', 'c'],
+    ['ban', 'c', '--reason', 'slow'],
+    ['unban', 'c'],
+  ]) {
+    assert.equal(await it.run('peer', ...argv), 0)
+  }
+  assert.deepEqual(changes, [
+    { action: 'add', peer: 'c' },
+    { action: 'remove', peer: 'c' },
+    { action: 'ban', peer: 'c' },
+    { action: 'ban', peer: 'c', reason: 'slow' },
+    { action: 'unban', peer: 'c' },
+  ])
+  assert.equal(await it.run('peer', 'add', 'x'), 1)
+  assert.match(
+    it.stderr(),
+    /^added cache:c\n.*no longer banned: cache:c\nnarswarm: expected something else\n$/s,
+  )
+  assert.equal(await it.run('peer', 'add'), 2)
 })

@@ -3,11 +3,16 @@ import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import type { TestContext } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Stream } from '@libp2p/interface'
+import { multiaddr } from '@multiformats/multiaddr'
+import { HELLO_PROTOCOL } from '../../src/swarm/hello.ts'
+import { formatAdvert } from '../../src/swarm/mdns-packet.ts'
 import type { SwarmNode } from '../../src/swarm/node.ts'
 import type { DiscoverConfig } from '../../src/swarm/worker-protocol.ts'
 import { recordingLog } from '../kit/log.ts'
 import { tempDir } from '../kit/temp.ts'
-import { LOOPBACK, startNode } from './peers.ts'
+import { LOOPBACK, scriptedPeer, startNode } from './peers.ts'
 
 interface Looking {
   readonly node: SwarmNode
@@ -92,4 +97,75 @@ test('one that is named later is met too', { timeout: 20_000 }, async (t) => {
   const b = await looking(t, 0, {})
   b.node.name(a.node.addrs().slice(0, 1))
   assert.deepEqual(await b.met(), { peerId: a.node.peerId, url: 'http://127.0.0.1:7001/' })
+})
+
+test('a narswarm for another store is no neighbour, which is told once', { timeout: 30_000 }, async (t) => {
+  const other = await looking(t, 7001, {}, '/gnu/store')
+  const right = await looking(t, 7002, {})
+  const b = await looking(t, 7003, { named: [] })
+  const [addressOfOther = '', addressOfRight = ''] = [other.node.addrs()[0], right.node.addrs()[0]]
+  b.node.name([addressOfOther])
+  while (!b.log.lines.some(({ message }) => message.includes('another store'))) await sleep(20)
+  b.node.name([addressOfRight])
+  assert.equal((await b.met()).peerId, right.node.peerId)
+  b.node.name([addressOfOther, addressOfRight])
+  assert.equal(b.log.lines.filter(({ message }) => message.includes('another store')).length, 1)
+})
+
+const STRANGE: Record<string, (stream: Stream) => void> = {
+  'says nonsense': (stream) => void stream.send(Buffer.from('<html>\n')),
+  'sends without end': (stream) => void stream.send(Buffer.alloc(64 * 1024, 'x')),
+  'hangs up': (stream) => stream.abort(new Error('no')),
+  'says nothing': () => {},
+}
+for (const [name, answer] of Object.entries(STRANGE)) {
+  test(`one that ${name} is no neighbour, and the next one is met`, { timeout: 30_000 }, async (t) => {
+    const strange = await scriptedPeer(t, () => {})
+    await strange.libp2p.handle(HELLO_PROTOCOL, answer)
+    const a = await looking(t, 7001, {})
+    const b = await looking(t, 7002, { named: [strange.address, a.node.addrs()[0] ?? ''] })
+    assert.equal((await b.met()).peerId, a.node.peerId)
+    assert.deepEqual(
+      b.log.lines.filter(({ level }) => level === 'error'),
+      [],
+    )
+  })
+}
+
+test('one that nobody looks for yet is told nothing', { timeout: 30_000 }, async (t) => {
+  const quiet = await startNode(t, await tempDir(t), { listen: [LOOPBACK] })
+  const asker = await scriptedPeer(t, () => {})
+  const stream = await asker.libp2p.dialProtocol(multiaddr(quiet.addrs()[0] ?? ''), HELLO_PROTOCOL)
+  const read = async (): Promise<number> => {
+    let size = 0
+    for await (const chunk of stream) size += chunk.byteLength
+    return size
+  }
+  assert.equal(await read().catch(() => 0), 0)
+})
+
+test('a flood of adverts and of garbage keeps nobody from being found', { timeout: 30_000 }, async (t) => {
+  const port = await freePort()
+  const a = await looking(t, 7001, { mdns: { port } })
+  const socket = createSocket({ type: 'udp4', reuseAddr: true })
+  socket.bind(port)
+  await once(socket, 'listening')
+  socket.setMulticastInterface('127.0.0.1')
+  t.after(() => socket.close())
+  for (let n = 0; n < 500; n++) {
+    const peerId = `12D3KooW${String(n).padStart(44, 'a')}`
+    socket.send(
+      formatAdvert('x', { peerId, addresses: [{ host: '127.0.0.1', port: 1 }] }),
+      port,
+      '224.0.0.251',
+    )
+    socket.send(Buffer.from(`${'\u0000'.repeat(n % 40)}_narswarm${n}`), port, '224.0.0.251')
+  }
+  const b = await looking(t, 7002, { mdns: { port } })
+  const [ofA, ofB] = await Promise.all([a.met(), b.met()])
+  assert.deepEqual([ofA.peerId, ofB.peerId], [b.node.peerId, a.node.peerId])
+  assert.deepEqual(
+    a.log.lines.filter(({ level }) => level === 'error'),
+    [],
+  )
 })
