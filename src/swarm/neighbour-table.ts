@@ -433,8 +433,9 @@ export function createNeighbourTable(
   }
 }
 
-function fromOf({ configured, added }: Entry): Neighbour['from'] {
-  return configured ? 'config' : added ? 'added' : 'mdns'
+function fromOf({ id, configured, added }: Entry): Neighbour['from'] {
+  // A cache that is here for its ban alone was named by a person too.
+  return configured ? 'config' : added || id.startsWith('cache:') ? 'added' : 'mdns'
 }
 
 function urlOf({ url }: NeighbourRow): URL | undefined {
