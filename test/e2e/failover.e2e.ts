@@ -173,7 +173,7 @@ test('a source dies at half of a large NAR, and Nix sees nothing', { skip: skipW
       const upstream = await startHalfServer(own, caches[compression])
       let back = false
       const peer = await startBadServer(own, new URL(peerUrl), (path) =>
-        path.startsWith('ipfs/') && !back ? { do: 'miss' } : PASS,
+        back || path.startsWith('ipfs/bafkqaaa') || path.startsWith('feed/') ? PASS : { do: 'miss' },
       )
       const settings = { trust, feed: [feed], peers: { urls: [peer.url] }, upstreams: [upstream.url] }
       const consumer = await openConsumer(own, settings, [size])

@@ -73,16 +73,24 @@ test('nothing wrong gets into the store', { skip: skipWithoutNix() }, async (t) 
     const told = new RegExp(
       `a source of the NAR failed.* expected a filesize of ${medium.narSize}, got ${otherSize.narSize}`,
     )
-    const peers = { urls: [peerUrl] }
     await t.test('alone', async (t) => {
       const own = await openStage(t, stage)
+      const { url } = await startBadServer(own, new URL(peerUrl), blocksAlone(PASS_ALL))
+      const peers = { urls: [url] }
       const lies = await makeLyingFeed(own, info, cidOf(otherSize))
       await assertRefused(t, await openConsumer(own, { trust, feed: [lies], peers }, [1]), wanted, told)
     })
     await t.test('beside an honest feed', async (t) => {
       const own = await openStage(t, stage)
       const lies = await makeLyingFeed(own, info, cidOf(otherSize))
+      const peers = { urls: [peerUrl] }
       const consumer = await openConsumer(own, { trust, feed: [lies, feed], peers }, [1, size])
+      await assertInstalled(t, consumer, wanted, told)
+    })
+    await t.test('beside a neighbour that has the NAR', async (t) => {
+      const own = await openStage(t, stage)
+      const lies = await makeLyingFeed(own, info, cidOf(otherSize))
+      const consumer = await openConsumer(own, { trust, feed: [lies], peers: { urls: [peerUrl] } }, [1])
       await assertInstalled(t, consumer, wanted, told)
     })
   })
@@ -170,14 +178,15 @@ test('nothing wrong gets into the store', { skip: skipWithoutNix() }, async (t) 
     await t.test(`a peer that ${title}`, async (t) => {
       await t.test('alone', async (t) => {
         const own = await openStage(t, stage)
-        const { url } = await startBadServer(own, new URL(peerUrl), mischief)
+        const { url } = await startBadServer(own, new URL(peerUrl), blocksAlone(mischief))
         const settings = { trust, feed: [feed], peers: { urls: [url] } }
         await assertRefused(t, await openConsumer(own, settings, [size]), wanted, alone)
       })
       await t.test('beside an honest one', async (t) => {
         const own = await openStage(t, stage)
-        const { url } = await startBadServer(own, new URL(peerUrl), mischief)
-        const settings = { trust, feed: [feed], peers: { urls: [url, peerUrl] } }
+        const { url } = await startBadServer(own, new URL(peerUrl), blocksAlone(mischief))
+        const good = await startBadServer(own, new URL(peerUrl), blocksAlone(PASS_ALL))
+        const settings = { trust, feed: [feed], peers: { urls: [url, good.url] } }
         const told = /source (?:gave wrong bytes and is out|stalled)/
         await assertInstalled(t, await openConsumer(own, settings, [size]), wanted, told)
       })
@@ -222,6 +231,16 @@ test('nothing wrong gets into the store', { skip: skipWithoutNix() }, async (t) 
   }
   await honest.stop()
 })
+
+const PASS_ALL: Mischief = () => PASS
+
+/** A gateway and no cache, and known for one: its NARs come leaf by leaf or not at all. */
+function blocksAlone(mischief: Mischief): Mischief {
+  return (path, body) => {
+    if (path.startsWith('ipfs/bafkqaaa')) return PASS
+    return path.startsWith('ipfs/') ? mischief(path, body) : { do: 'miss' }
+  }
+}
 
 /** Each NAR loses its second half. */
 async function truncatedCopy(cache: string, stage: Stage): Promise<string> {
