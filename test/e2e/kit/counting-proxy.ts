@@ -39,8 +39,7 @@ export async function startCountingProxy(
         path,
         method: incoming.method,
         headers: { ...incoming.headers, host },
-        agent: false,
-        createConnection,
+        ...(createConnection === undefined ? { agent: false } : { createConnection }),
       },
       (answer) => {
         entry.status = answer.statusCode ?? 0
