@@ -1,7 +1,7 @@
 import { quote } from './quote.ts'
 
 /** Nix's own base 32: the letters e, o, t and u are left out (NixOS/nix libutil/hash.cc). */
-const ALPHABET = '0123456789abcdfghijklmnpqrsvwxyz'
+export const NIX32_ALPHABET = '0123456789abcdfghijklmnpqrsvwxyz'
 
 function encodedLength(byteLength: number): number {
   return Math.ceil((byteLength * 8) / 5)
@@ -18,7 +18,7 @@ export function encodeNix32(bytes: Uint8Array): string {
     const at = (digit * 5) >> 3
     const shift = (digit * 5) & 7
     const pair = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
-    text += ALPHABET.charAt((pair >> shift) & 31)
+    text += NIX32_ALPHABET.charAt((pair >> shift) & 31)
   }
   return text
 }
@@ -36,10 +36,10 @@ export function decodeNix32(text: string, byteLength: number): Uint8Array {
   const bytes = new Uint8Array(byteLength)
   for (let digit = 0; digit < expected; digit++) {
     const position = expected - 1 - digit
-    const value = ALPHABET.indexOf(text.charAt(position))
+    const value = NIX32_ALPHABET.indexOf(text.charAt(position))
     if (value < 0) {
       throw new RangeError(
-        `nix32: ${quote(text.charAt(position))} at ${position} is not one of ${ALPHABET}: ${quote(text)}`,
+        `nix32: ${quote(text.charAt(position))} at ${position} is not one of ${NIX32_ALPHABET}: ${quote(text)}`,
       )
     }
     const at = (digit * 5) >> 3

@@ -6,7 +6,7 @@ export type HashPart = string & { readonly __hashPart: true }
 /** The base name `<hash part>-<name>`, as in Nix's own StorePath class: the store directory is not part of it. */
 export type StorePath = string & { readonly __storePath: true }
 
-const HASH_PART_CHARS = 32
+export const HASH_PART_CHARS = 32
 /** nix-protocol A3. */
 const NAME_MAX_CHARS = 211
 
