@@ -74,6 +74,12 @@ export const STORE_TURN_COUNT = 200
 /** Layouts of trees, some 500 bytes a file: the largest real tree (300,000 entries) still fits. */
 export const STORE_LAYOUTS_MAX_BYTES = 160 * MIB
 export const STORE_LAYOUTS_MAX_COUNT = 1_000
+/** Rows of Nix's database read into the index of names until everybody else gets a turn: some 5 ms. */
+export const NAME_INDEX_TURN_COUNT = 2_000
+/** The newest entries of the index, not sorted yet: looked through in some 5 µs. */
+export const NAME_INDEX_RECENT_COUNT = 4_096
+/** Rows looked at for one name, some 10 µs each: `source` has thousands. */
+export const NAME_INDEX_ROWS_COUNT = 64
 
 // spool
 

@@ -15,6 +15,8 @@ export interface LocalStore {
   readonly storeDir: string
   /** Valid paths only. */
   pathInfo(hashPart: HashPart): PathInfo | undefined
+  /** All of them by their rows, for an index. */
+  readonly registered: Pick<PathInfos, 'byId' | 'after'>
   /** The paths and all they refer to, each once, references before their referrers. @throws StorePathNotValidError */
   closure(paths: readonly StorePath[]): PathInfo[]
   /**
@@ -48,6 +50,7 @@ export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): Lo
   return {
     storeDir,
     pathInfo: (hashPart) => infos.byHashPart(hashPart),
+    registered: infos,
     closure: (paths) => infos.closure(paths),
     readNar: (path, range, options) => readNar({ infos, layouts, directory }, path, range, options),
     readNarInto: (path, range, target, options) =>

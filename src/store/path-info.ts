@@ -5,7 +5,7 @@ import { parseNarHash } from '../nix/hash.ts'
 import { quote } from '../nix/quote.ts'
 import { parseSignature } from '../nix/signature.ts'
 import type { Signature } from '../nix/signature.ts'
-import { formatStorePath, parseStorePath } from '../nix/store-path.ts'
+import { formatStorePath, isStorePathBaseName, parseStorePath } from '../nix/store-path.ts'
 import type { HashPart, StorePath } from '../nix/store-path.ts'
 import { StorePathNotValidError, StoreUnavailableError } from './errors.ts'
 import { openNixDb } from './nix-db.ts'
@@ -23,8 +23,20 @@ export interface PathInfo extends SignedFields {
   readonly registeredAt: number
 }
 
+/** A row of the database, as an index of them needs it. */
+export interface RegisteredPath {
+  /** Grows with each path that is registered, and is never used again (AUTOINCREMENT). */
+  readonly id: number
+  readonly storePath: StorePath
+  /** Bytes, 0 where Nix does not know. */
+  readonly narSize: number
+}
+
 export interface PathInfos {
   byHashPart(hashPart: HashPart): PathInfo | undefined
+  byId(id: number): RegisteredPath | undefined
+  /** The next valid paths with a higher id, in the order of their ids; those with a name that is none are left out. */
+  after(id: number, limit: number): { readonly paths: readonly RegisteredPath[]; readonly lastId: number }
   /** Bytes, 0 where Nix does not know; undefined when the path is not valid. */
   narSizeOf(path: StorePath): number | undefined
   /** References before their referrers. @throws StorePathNotValidError */
@@ -39,6 +51,7 @@ interface Session extends NixDb {
   readonly byId: StatementSync
   readonly byPath: StatementSync
   readonly references: StatementSync
+  readonly after: StatementSync
 }
 
 const COLUMNS = 'id, path, hash, registrationTime, deriver, narSize, ultimate, sigs, ca'
@@ -74,6 +87,7 @@ export function openPathInfos(config: { database: string; storeDir: string }, de
       references: db.prepare(
         'SELECT id, path FROM Refs JOIN ValidPaths ON id = reference WHERE referrer = ? ORDER BY path',
       ),
+      after: db.prepare('SELECT id, path, narSize FROM ValidPaths WHERE id > ? ORDER BY id LIMIT ?'),
     }
   }
 
@@ -111,6 +125,18 @@ export function openPathInfos(config: { database: string; storeDir: string }, de
         const row = find(session)
         return row && readPathInfo(row, session.references.all(integer(row, 'id')), storeDir)
       })
+    },
+    byId(id) {
+      const row = current().byId.get(id)
+      return row === undefined ? undefined : readRegistered(row, storeDir)
+    },
+    after(id, limit) {
+      const rows = current().after.all(id, limit)
+      const last = rows.at(-1)
+      return {
+        paths: rows.flatMap((row) => readRegistered(row, storeDir) ?? []),
+        lastId: last === undefined ? id : integer(last, 'id'),
+      }
     },
     narSizeOf(path) {
       const row = current().byPath.get(formatStorePath(path, storeDir))
@@ -153,6 +179,14 @@ function readClosure(session: Session, paths: readonly StorePath[], storeDir: st
     }
   }
   return infos
+}
+
+/** Undefined for a path that today's rules would not allow: nobody can ask for it. */
+function readRegistered(row: Row, storeDir: string): RegisteredPath | undefined {
+  const path = text(row, 'path')
+  const baseName = path.slice(storeDir.length + 1)
+  if (!path.startsWith(`${storeDir}/`) || !isStorePathBaseName(baseName)) return undefined
+  return { id: integer(row, 'id'), storePath: baseName, narSize: integer(row, 'narSize') }
 }
 
 function readPathInfo(row: Row, references: readonly Row[], storeDir: string): PathInfo {
