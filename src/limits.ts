@@ -374,6 +374,23 @@ export const RESOLVED_MAX_AGE_MS = 24 * 3600 * 1000
 export const OFFERS_MAX_COUNT = 20_000
 /** The last bytes of a NAR response leave only when its NarHash is proved (design 5, step 4). */
 export const HELD_BACK_BYTES = 256 * KIB
+/** Older paths rewritten and hashed at once. Each takes a core: the transfers under way need theirs, too. */
+export const REWRITE_PROOFS_COUNT = 2
+/** Waiting for a turn, reading and hashing: 3 GB from the page cache. The network still has its time before the 404. */
+export const REWRITE_PROOF_DEADLINE_MS = 4_000
+/** An older path that gave another NAR gives no better one when Nix asks again. */
+export const REWRITE_FAILED_MAX_COUNT = 10_000
+export const REWRITE_FAILED_MAX_AGE_MS = 3600_000
+/** What proved right is not hashed again for a second round; some 60 bytes a MiB. */
+export const REWRITE_PROVED_MAX_COUNT = 64
+export const REWRITE_PROVED_MAX_AGE_MS = 60_000
+/** To the first byte of what has proved right: it was read a moment ago. */
+export const REWRITE_FIRST_BYTE_MS = 1_000
+/** Which path became which, for the next path that refers to both. */
+export const REWRITE_PAIRS_MAX_COUNT = 10_000
+/** After so many wrong leaves in a row only each eighth is tried, until one is right. */
+export const REWRITE_LEAF_MISSES_COUNT = 4
+export const REWRITE_LEAVES_APART_COUNT = 8
 /** Leaves asked for ahead of the reader. */
 export const LEAF_WINDOW_COUNT = 12
 /** With sources nobody has measured: over 300 KiB/s a whole window would have its first leaf after a minute. */

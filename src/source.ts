@@ -59,6 +59,8 @@ export interface BlockRef {
   cid: CID
   /** A source gives up (SourceLieError) before it reads more than this. */
   maxBytes: number
+  /** Byte of the NAR at which it begins, for a source that makes leaves by their place; absent for interior nodes. */
+  offset?: number
   /**
    * At least `maxBytes` long: a source may put the block there and return that part of it. What else it writes there, such as
    * a block still coded, is its own business.

@@ -134,7 +134,7 @@ export async function* fetchLeaves(
       const into = buffers?.take()
       const hasher = into && createLeafHasher(into)
       const lending = into && hasher && { into, onPlaced: (count: number) => hasher.came(count) }
-      const block = { cid: link.cid, maxBytes: LEAF_BYTES, ...lending }
+      const block = { cid: link.cid, maxBytes: LEAF_BYTES, offset: link.offset, ...lending }
       const { bytes, wireBytes } = await countedFetch(source, block, {
         signal: attempt.signal,
         onBytes(count) {

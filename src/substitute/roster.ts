@@ -6,7 +6,7 @@ import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { LEAF_QUICK_MS, NODE_STALL_MS, SOURCE_MAX_FAULTS_PER_NAR, SOURCE_SILENT_MS } from '../limits.ts'
 import type { BlockSource } from '../source.ts'
-import { SourceFaultError, SourceLieError, SourceMissError } from '../source.ts'
+import { COST, SourceFaultError, SourceLieError, SourceMissError } from '../source.ts'
 import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
 
@@ -19,12 +19,12 @@ type Release = (
 ) => void
 
 export interface SourceRoster {
-  /** The cheapest, least busy source that is not in `except`; undefined when all are busy or out. */
+  /** The cheapest, least busy source that is not in `except`; undefined when all are busy or out. One on this machine is never busy. */
   pick(except: ReadonlySet<BlockSource>, cap: () => number): BlockSource | undefined
   /** As `pick`, of those that have nothing under way. */
   pickIdle(except: ReadonlySet<BlockSource>): BlockSource | undefined
   anyLeft(except: ReadonlySet<BlockSource>): boolean
-  /** Those that are not out. */
+  /** Those elsewhere that are not out. */
   size(): number
   /** A new round: who is out for mere faults may be asked again, not who lied or let us wait. */
   again(): void
@@ -38,6 +38,11 @@ export interface SourceRoster {
   now(): number
   /** Why those that are out are out, in one line. */
   reasons(): string
+}
+
+/** Of a disk of ours nothing can be learnt about peers. */
+function isElsewhere({ cost }: BlockSource): boolean {
+  return cost !== COST.local
 }
 
 export function createRoster(
@@ -77,7 +82,7 @@ export function createRoster(
     const reason = messageOf(error)
     if (error instanceof SourceMissError) {
       scores.answered(source.id)
-      scores.answered(ALL_BLOCKS)
+      if (isElsewhere(source)) scores.answered(ALL_BLOCKS)
       return
     }
     // Of DagErrors only those come here that accuse the source: the block is not what its CID says.
@@ -105,7 +110,7 @@ export function createRoster(
   return {
     pick(except, cap) {
       return candidates(except)
-        .filter((source) => busy(source) < cap())
+        .filter((source) => !isElsewhere(source) || busy(source) < cap())
         .sort(better)[0]
     },
     pickIdle(except) {
@@ -114,7 +119,7 @@ export function createRoster(
         .sort(better)[0]
     },
     anyLeft: (except) => candidates(except).length > 0,
-    size: () => sources.length - out.size,
+    size: () => sources.filter((source) => isElsewhere(source) && !out.has(source)).length,
     again() {
       faults.clear()
       for (const [source, { forGood }] of out) if (!forGood) out.delete(source)
@@ -123,7 +128,9 @@ export function createRoster(
       heardAt.set(source, clock())
     },
     isQuick: () =>
-      candidates(new Set()).some((source) => (scores.averageMs(source.id) ?? Infinity) < LEAF_QUICK_MS),
+      candidates(new Set()).some(
+        (source) => isElsewhere(source) && (scores.averageMs(source.id) ?? Infinity) < LEAF_QUICK_MS,
+      ),
     now: clock,
     averageMs: (source) => scores.averageMs(source.id),
     started(source) {
@@ -147,7 +154,7 @@ export function createRoster(
           }
         } else if ('bytes' in outcome) {
           scores.delivered(source.id, outcome.bytes, clock() - at, outcome.wireBytes)
-          scores.answered(ALL_BLOCKS)
+          if (isElsewhere(source)) scores.answered(ALL_BLOCKS)
         } else {
           failed(source, request, at, outcome.error)
         }

@@ -42,6 +42,8 @@ export interface Transfer {
 
 export interface TransferDeps extends RunnerDeps {
   readonly blockSources: readonly BlockSource[]
+  /** Leaves made here, asked before all others. It never stands for a peer. */
+  readonly madeHere?: BlockSource | undefined
   /** A new spool file; again after a round whose bytes proved wrong. */
   createFile(): Promise<SpoolFile>
   /** Each way once, cheapest first. Asked for anew when all broke off and there is reason to try them again. */
@@ -95,7 +97,8 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   /** Bytes that nobody vouches for are in the file; `over` when they were kept back for long enough. */
   let unproven: 'no' | 'yes' | 'over' = 'no'
   let unprovenTimer: NodeJS.Timeout | undefined
-  const roster = createRoster(deps.blockSources, deps)
+  const { madeHere, blockSources } = deps
+  const roster = createRoster(madeHere === undefined ? blockSources : [madeHere, ...blockSources], deps)
   const readers = createReaders(
     {
       get file() {

@@ -37,6 +37,7 @@ import type { VerifiedNarInfo } from './policy.ts'
 import { createProber } from './probe.ts'
 import { createProgress } from './progress.ts'
 import type { Resolver } from './resolve.ts'
+import type { Rewriting } from './rewriting.ts'
 import type { Scores } from './scores.ts'
 import { startTransfer } from './transfer.ts'
 import type { RunningTransfer, Transfer } from './transfer.ts'
@@ -80,6 +81,8 @@ export function createTransfers(deps: {
   blocks: LocalBlocks
   store: LocalStore | undefined
   blockSources: BlockSources
+  /** Absent: NARs are not made of older paths. */
+  rewriting?: Rewriting | undefined
   scores: Scores
   /** Whether others may have this NAR once it is here. */
   shareable(info: VerifiedNarInfo): boolean
@@ -135,14 +138,16 @@ export function createTransfers(deps: {
     const known = running.get(info.narHash)
     if (known !== undefined) return known
     const blockSources = deps.blockSources(info)
+    const guess = deps.rewriting?.guess(info)
     const [told] = resolver.offer(info).roots
     if (told !== undefined) prober.probe({ root: told.root, narSize: info.narSize }, blockSources)
     // What none may have from us is none of their business either.
     const along = createAlongWays(info, deps.shareable(info) ? deps.along : undefined, () => underWay.turn())
     const transfer = startTransfer(info, {
       createFile: () => spool.create(info),
-      ways: (options) => findWays(info, { resolver, scores, blockSources, along }, options),
+      ways: (options) => findWays(info, { resolver, scores, blockSources, along, guess }, options),
       blockSources,
+      madeHere: guess?.leaves,
       buffers,
       shares,
       firstBytes,

@@ -1,6 +1,7 @@
 /**
- * The ways to a NAR's bytes, cheapest first: each root that somebody told, leaf by leaf from all block sources; each
- * stream that somebody offered. What nobody was asked about yet is asked only when the known ways do not suffice.
+ * The ways to a NAR's bytes, cheapest first: an older path that is here and gives it; each root that somebody told, leaf by
+ * leaf from all block sources; each stream that somebody offered. What nobody was asked about yet is asked only when the
+ * known ways do not suffice.
  */
 import type { CID } from 'multiformats/cid'
 import { PACE_FACTOR, WAY_FAST_BYTES_PER_S } from '../limits.ts'
@@ -11,6 +12,7 @@ import type { Offer } from './offer.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import { createProgress } from './progress.ts'
 import type { Resolver } from './resolve.ts'
+import type { Guess } from './rewriting.ts'
 import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
 
@@ -39,9 +41,11 @@ interface FindDeps {
   readonly blockSources: readonly BlockSource[]
   /** Where neighbours are to be asked. */
   readonly along?: AlongWays
+  /** What an older path here may give without anybody. */
+  readonly guess?: Guess | undefined
 }
 
-type OrderDeps = Omit<FindDeps, 'resolver' | 'along'>
+type OrderDeps = Omit<FindDeps, 'resolver' | 'along' | 'guess'>
 
 /**
  * Whether a way is the last resort: a root that had a part in a wrong NAR lately, and every root while all peers failed
@@ -69,6 +73,11 @@ export async function* findWays(
     )
     for (const way of ways) seen.add(wayId(way))
     return ways
+  }
+  const made = await deps.guess?.prove(options)
+  if (made !== undefined) {
+    deps.along?.own()
+    yield { kind: 'stream', source: made }
   }
   // One and the same for all of this: when it is over, nobody near has it.
   const near = deps.along?.ways(seen, options) ?? []

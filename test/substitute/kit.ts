@@ -21,6 +21,7 @@ import type { LocalStore } from '../../src/store/local-store.ts'
 import { createNarInfoTable } from '../../src/substitute/narinfo-table.ts'
 import { createPolicy } from '../../src/substitute/policy.ts'
 import { createResolver } from '../../src/substitute/resolve.ts'
+import type { Rewriting } from '../../src/substitute/rewriting.ts'
 import { createScores } from '../../src/substitute/scores.ts'
 import type { Scores } from '../../src/substitute/scores.ts'
 import { createTransfers } from '../../src/substitute/transfers.ts'
@@ -223,13 +224,21 @@ export async function engine(
     sources?: NarInfoSource[]
     peers?: BlockSource[]
     store?: LocalStore
+    rewriting?: Rewriting
     spool?: Partial<SpoolDeps>
     shareable?: boolean
     along?: (scores: Scores) => AlongFinder
     clock?: () => number
   },
 ) {
-  const { peers: blockSources = [], store, sources = [], shareable = false, clock = Date.now } = parts
+  const {
+    peers: blockSources = [],
+    store,
+    rewriting,
+    sources = [],
+    shareable = false,
+    clock = Date.now,
+  } = parts
   const bench = await spoolBench(t, parts.spool)
   const { spool, db, log } = bench
   const index = openLeafIndex(db)
@@ -245,6 +254,7 @@ export async function engine(
     blocks,
     store,
     blockSources: () => blockSources,
+    rewriting,
     scores,
     clock,
     log,

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { SOURCE_MAX_FAULTS_PER_NAR, SOURCE_SILENT_MS } from '../../src/limits.ts'
-import { SourceFaultError, SourceLieError, SourceMissError } from '../../src/source.ts'
+import { COST, SourceFaultError, SourceLieError, SourceMissError } from '../../src/source.ts'
 import { createRoster } from '../../src/substitute/roster.ts'
-import { createScores } from '../../src/substitute/scores.ts'
+import { ALL_BLOCKS, createScores } from '../../src/substitute/scores.ts'
 import { recordingLog } from '../kit/log.ts'
 import { peer } from './kit.ts'
 
@@ -74,5 +74,24 @@ describe('roster', () => {
     pass(100)
     third('overtaken')
     assert.equal(scores.trusted('one'), false)
+  })
+  it('asks what is on this machine first and as often as it likes, and learns nothing of peers by it', () => {
+    const clock = (): number => 1_000_000
+    const scores = createScores({ clock })
+    const here = peer('rewritten', new Map(), undefined, COST.local)
+    const roster = createRoster([here, one], { scores, clock, log: recordingLog() })
+    assert.equal(roster.size(), 1)
+    for (let count = 0; count < 20; count++) {
+      assert.equal(
+        roster.pick(nobody, () => 3),
+        here,
+      )
+      roster.started(here)
+    }
+    scores.faulted(ALL_BLOCKS)
+    roster.started(here)({ bytes: 1 })
+    assert.equal(roster.isQuick(), false)
+    roster.started(here)({ error: new SourceMissError('rewritten', 'another leaf') })
+    assert.equal(scores.trusted(ALL_BLOCKS), false)
   })
 })

@@ -1,0 +1,220 @@
+/**
+ * NARs made of older paths that are here: a rebuild often differs from what it replaces in nothing but the store paths
+ * inside its files. A guess, until NarHash or leaves prove it; nobody is asked for a byte, and nobody need be trusted.
+ */
+import { LRUCache } from 'lru-cache'
+import { createNarProver } from '../dag/nar-prover.ts'
+import {
+  REWRITE_FAILED_MAX_AGE_MS,
+  REWRITE_FAILED_MAX_COUNT,
+  REWRITE_FIRST_BYTE_MS,
+  REWRITE_PAIRS_MAX_COUNT,
+  REWRITE_PROOF_DEADLINE_MS,
+  REWRITE_PROOFS_COUNT,
+  REWRITE_PROVED_MAX_AGE_MS,
+  REWRITE_PROVED_MAX_COUNT,
+  STORE_READ_BYTES,
+} from '../limits.ts'
+import { messageOf } from '../log.ts'
+import type { Log } from '../log.ts'
+import type { SignedFields } from '../nix/fingerprint.ts'
+import type { NarHash } from '../nix/hash.ts'
+import { createRewriter } from '../nix/rewriter.ts'
+import type { Rewrite } from '../nix/rewriter.ts'
+import type { StorePath } from '../nix/store-path.ts'
+import { COST, SourceFaultError } from '../source.ts'
+import type { BlockSource, CallOptions, StreamSource } from '../source.ts'
+import { createFading } from '../spool/fading.ts'
+import { StorePathChangedError } from '../store/errors.ts'
+import type { LocalStore } from '../store/local-store.ts'
+import type { NameIndex } from '../store/name-index.ts'
+import { findRelatives } from '../store/relatives.ts'
+import type { Relative } from '../store/relatives.ts'
+import { streamRewritten } from '../store/rewritten-nar.ts'
+import type { OldNar } from '../store/rewritten-nar.ts'
+import { createSlots } from '../upstream/slots.ts'
+import { createRewrittenLeaves, REWRITTEN } from './rewritten-leaves.ts'
+
+export interface Rewriting {
+  /** Undefined when nothing here is like it. Costs some 50 µs. */
+  guess(info: SignedFields): Guess | undefined
+}
+
+/** Of one NAR. */
+export interface Guess {
+  /**
+   * Makes it of each older path that may give the whole, and hashes it.
+   *
+   * @returns a stream of the bytes that proved right, which breaks off at the first byte whose file is not as it was then;
+   * undefined when none did, or too late
+   * @throws the signal's reason
+   */
+  prove(options: CallOptions): Promise<StreamSource | undefined>
+  /** Single leaves by their offset, hashed before they are given. */
+  readonly leaves: BlockSource
+}
+
+interface Proof {
+  readonly storePath: StorePath
+  readonly rewrites: readonly Rewrite[]
+  /** Of the files behind each chunk (`Stamp`). */
+  readonly marks: readonly string[]
+}
+
+export function createRewriting(deps: {
+  store: Pick<LocalStore, 'pathInfo' | 'readNarInto'>
+  names: Pick<NameIndex, 'sameName'>
+  clock: () => number
+  log: Log
+}): Rewriting {
+  const { store, names, clock, log } = deps
+  /** Older path by the one that it became, in whichever NAR that proved right. */
+  const pairs = new LRUCache<StorePath, StorePath>({ max: REWRITE_PAIRS_MAX_COUNT })
+  const failed = createFading<string, true>({
+    max: REWRITE_FAILED_MAX_COUNT,
+    maxAgeMs: REWRITE_FAILED_MAX_AGE_MS,
+    clock,
+  })
+  const proofs = createFading<NarHash, Proof>({
+    max: REWRITE_PROVED_MAX_COUNT,
+    maxAgeMs: REWRITE_PROVED_MAX_AGE_MS,
+    clock,
+  })
+  const slots = createSlots(REWRITE_PROOFS_COUNT)
+  const attemptOf = (info: SignedFields, storePath: StorePath): string => `${info.narHash} ${storePath}`
+
+  function relativesOf(info: SignedFields): Relative[] {
+    try {
+      const isKnown = ({ from, to }: Rewrite): boolean => pairs.get(from) === to
+      return findRelatives(info, { store, names, isKnown })
+    } catch (error) {
+      log.warn({ path: info.storePath }, `no older paths looked for: ${messageOf(error)}`)
+      return []
+    }
+  }
+
+  /** @returns undefined when it is not the wanted NAR */
+  async function hashOnce(
+    info: SignedFields,
+    { storePath, rewrites }: Omit<Proof, 'marks'>,
+    options: CallOptions,
+  ): Promise<Proof | undefined> {
+    const { narSize, narHash } = info
+    const marks: string[] = []
+    const old: OldNar = {
+      narSize,
+      async read(range, target) {
+        marks.push((await store.readNarInto(storePath, range, target, options)).mark)
+      },
+    }
+    const prover = createNarProver('given')
+    const whole = { start: 0, end: narSize }
+    for await (const bytes of streamRewritten(old, createRewriter(rewrites), whole, {
+      ...options,
+      reuse: true,
+    })) {
+      prover.update(bytes)
+    }
+    return prover.finish().narHash === narHash ? { storePath, rewrites, marks } : undefined
+  }
+
+  async function proveOf(
+    info: SignedFields,
+    { storePath, pairings }: Relative,
+    options: CallOptions,
+  ): Promise<Proof | undefined> {
+    try {
+      for (const rewrites of pairings) {
+        const proof = await hashOnce(info, { storePath, rewrites }, options)
+        if (proof !== undefined) return proof
+      }
+    } catch (error) {
+      options.signal.throwIfAborted()
+      log.debug(
+        { path: info.storePath, old: storePath },
+        `an older path is not as it was: ${messageOf(error)}`,
+      )
+    }
+    failed.set(attemptOf(info, storePath), true)
+    return undefined
+  }
+
+  async function proveAny(
+    info: SignedFields,
+    relatives: readonly Relative[],
+    options: CallOptions,
+  ): Promise<Proof | undefined> {
+    for (const relative of relatives) {
+      const proof = await proveOf(info, relative, options)
+      if (proof === undefined) continue
+      proofs.set(info.narHash, proof)
+      for (const { from, to } of proof.rewrites) pairs.set(from, to)
+      return proof
+    }
+    return undefined
+  }
+
+  function streamOf(info: SignedFields, { storePath, rewrites, marks }: Proof): StreamSource {
+    const { narHash, narSize } = info
+    return {
+      id: REWRITTEN,
+      cost: COST.local,
+      firstByteMs: REWRITE_FIRST_BYTE_MS,
+      async *open(_, from, options) {
+        const old: OldNar = {
+          narSize,
+          async read(range, target) {
+            const { mark } = await store.readNarInto(storePath, range, target, options)
+            if (mark === marks[range.start / STORE_READ_BYTES]) return
+            throw new StorePathChangedError(`${storePath} has changed since it was hashed`)
+          },
+        }
+        const range = { start: from, end: narSize }
+        try {
+          yield* streamRewritten(old, createRewriter(rewrites), range, options)
+        } catch (error) {
+          options.signal.throwIfAborted()
+          proofs.delete(narHash)
+          failed.set(attemptOf(info, storePath), true)
+          throw new SourceFaultError(REWRITTEN, messageOf(error), { cause: error })
+        }
+      },
+    }
+  }
+
+  return {
+    guess(info) {
+      const relatives = relativesOf(info)
+      const [nearest] = relatives
+      if (nearest === undefined) return undefined
+      return {
+        leaves: createRewrittenLeaves({ store }, info, nearest),
+        async prove(options) {
+          const known = proofs.get(info.narHash)
+          if (known !== undefined) return streamOf(info, known)
+          const untried = relatives.filter(
+            ({ storePath, isComplete }) => isComplete && !failed.has(attemptOf(info, storePath)),
+          )
+          if (untried.length === 0) return undefined
+          const deadline = AbortSignal.timeout(REWRITE_PROOF_DEADLINE_MS)
+          const signal = AbortSignal.any([options.signal, deadline])
+          try {
+            await slots.take({ signal })
+            try {
+              const proof = await proveAny(info, untried, { signal })
+              return proof && streamOf(info, proof)
+            } finally {
+              slots.free()
+            }
+          } catch (error) {
+            options.signal.throwIfAborted()
+            // Too slow, and would be again.
+            for (const { storePath } of untried) failed.set(attemptOf(info, storePath), true)
+            log.debug({ path: info.storePath }, `not made of an older path: ${messageOf(error)}`)
+            return undefined
+          }
+        },
+      }
+    },
+  }
+}

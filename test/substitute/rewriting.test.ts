@@ -1,0 +1,400 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import type { TestContext } from 'node:test'
+import { rawCid } from '../../src/dag/cid.ts'
+import {
+  REWRITE_FAILED_MAX_AGE_MS,
+  REWRITE_LEAF_MISSES_COUNT,
+  REWRITE_LEAVES_APART_COUNT,
+} from '../../src/limits.ts'
+import type { NarInfo } from '../../src/nix/narinfo.ts'
+import { hashPartOf, nameOf } from '../../src/nix/store-path.ts'
+import type { StorePath } from '../../src/nix/store-path.ts'
+import { COST, SourceFaultError, SourceMissError } from '../../src/source.ts'
+import { StorePathChangedError, StorePathNotValidError } from '../../src/store/errors.ts'
+import { createRewriting } from '../../src/substitute/rewriting.ts'
+import type { Rewriting } from '../../src/substitute/rewriting.ts'
+import { recordingLog } from '../kit/log.ts'
+import { collect, leafOf, noise, options, planOf } from '../spool/kit.ts'
+import { blocksOf, engine, MIB, pathNamed, peer, signed, signer, stream, tells, testPolicy } from './kit.ts'
+
+interface OldPath {
+  readonly storePath: StorePath
+  readonly references: readonly StorePath[]
+  bytes: Buffer
+  /** Of all its files. */
+  mark: string
+}
+
+/** Old paths in memory; `onRead` may change, refuse or wait before any of the reads. */
+function oldStore() {
+  const paths = new Map<StorePath, OldPath>()
+  const store = {
+    reads: [] as string[],
+    onRead: (_path: OldPath, _start: number): void | Promise<void> => {},
+    add(path: OldPath) {
+      paths.set(path.storePath, path)
+      return path
+    },
+    pathInfo(hashPart: string) {
+      const path = [...paths.values()].find(({ storePath }) => hashPartOf(storePath) === hashPart)
+      if (path === undefined) return undefined
+      const { storePath, references, bytes } = path
+      const { narHash } = planOf(bytes)
+      const rest = { signatures: [], ultimate: false, registeredAt: 0 }
+      return { storePath, references, narHash, narSize: bytes.length, ...rest }
+    },
+    sameName: (name: string, narSize: number, max: number) =>
+      [...paths.values()]
+        .filter(({ storePath, bytes }) => nameOf(storePath) === name && bytes.length === narSize)
+        .map(({ storePath }) => storePath)
+        .slice(0, max),
+    async readNarInto(
+      storePath: StorePath,
+      { start, end }: { start: number; end: number },
+      target: Uint8Array,
+    ) {
+      const path = paths.get(storePath)
+      if (path === undefined) throw new StorePathNotValidError(storePath)
+      store.reads.push(`${nameOf(storePath)} ${start}`)
+      await store.onRead(path, start)
+      target.set(path.bytes.subarray(start, end))
+      return { mark: path.mark, changedMs: 0 }
+    },
+  }
+  return store
+}
+
+/** Paths of one name and others hash parts: `twin('a-1', 'old')`. */
+function twin(name: string, which: string): StorePath {
+  return `${hashPartOf(pathNamed(`${name} ${which}`.replaceAll(' ', '-')))}-${name}` as StorePath
+}
+
+const SIZE = 5 * MIB + 4_321
+
+/** Noise with store paths in it, some across the borders of leaves. */
+function narWith(seed: string, paths: readonly StorePath[]): Buffer {
+  const bytes = noise(SIZE, seed)
+  paths.forEach((path, index) => {
+    for (let at = 1_000 * (index + 1); at + path.length < SIZE; at += 300_007) bytes.write(path, at, 'latin1')
+    bytes.write(path, (index + 1) * MIB - 20, 'latin1')
+  })
+  return bytes
+}
+
+interface Built {
+  readonly info: NarInfo
+  readonly bytes: Buffer
+}
+
+function built(storePath: StorePath, references: readonly StorePath[], seed = 'nar'): Built {
+  const bytes = narWith(seed, [storePath, ...references])
+  const { narHash, narSize } = planOf(bytes)
+  const unsigned: NarInfo = {
+    storePath,
+    url: 'nar/x.nar',
+    compression: 'none',
+    narHash,
+    narSize,
+    references: [storePath, ...references],
+    signatures: [],
+  }
+  return { info: signed(unsigned, signer), bytes }
+}
+
+function asOld({ info, bytes }: Built): OldPath {
+  return {
+    storePath: info.storePath,
+    references: info.references,
+    bytes: Buffer.from(bytes),
+    mark: 'as built',
+  }
+}
+
+const [zlibOld, zlibNew, glibc] = [twin('zlib-1.2', 'old'), twin('zlib-1.2', 'new'), pathNamed('glibc-2.40')]
+const older = built(twin('program-1.0', 'old'), [zlibOld, glibc])
+const newer = built(twin('program-1.0', 'new'), [zlibNew, glibc])
+const verified = testPolicy.verify(newer.info)
+
+function rewritingOf(store: ReturnType<typeof oldStore>, clock = () => 0): Rewriting {
+  return createRewriting({ store, names: store, clock, log: recordingLog() })
+}
+
+async function proved(rewriting: Rewriting, { info }: Built, from = 0): Promise<Buffer | undefined> {
+  const source = await rewriting.guess(info)?.prove(options)
+  return source && collect(source.open(info, from, options))
+}
+
+describe('a NAR made of an older path', () => {
+  it('is given from any byte on, once it has proved right', async () => {
+    const store = oldStore()
+    store.add(asOld(older))
+    for (const from of [0, 1, MIB - 10, MIB, 3 * MIB + 5, SIZE - 1]) {
+      assert.ok(
+        (await proved(rewritingOf(store), newer, from))?.equals(newer.bytes.subarray(from)),
+        `${from}`,
+      )
+    }
+  })
+
+  it('is hashed once for two who ask one after the other', async () => {
+    const store = oldStore()
+    store.add(asOld(older))
+    const rewriting = rewritingOf(store)
+    const guess = rewriting.guess(newer.info)
+    await guess?.prove(options)
+    const { length } = store.reads
+    assert.ok(await rewriting.guess(newer.info)?.prove(options))
+    assert.equal(store.reads.length, length)
+  })
+
+  it('is not guessed when nothing here has its name and size', async () => {
+    const store = oldStore()
+    store.add({ ...asOld(older), storePath: twin('program-1.1', 'old') })
+    store.add({ ...asOld(older), bytes: older.bytes.subarray(1) })
+    assert.equal(rewritingOf(store).guess(newer.info), undefined)
+  })
+
+  it('is nothing when the old path differs, which is not tried again for an hour', async () => {
+    const store = oldStore()
+    store.add(asOld(older)).bytes[4 * MIB + 1]! ^= 1
+    let now = 1
+    const rewriting = rewritingOf(store, () => now)
+    assert.equal(await proved(rewriting, newer), undefined)
+    const { length } = store.reads
+    assert.ok(length > 0)
+    assert.equal(await proved(rewriting, newer), undefined)
+    assert.equal(store.reads.length, length)
+    now += REWRITE_FAILED_MAX_AGE_MS + 1
+    assert.equal(await proved(rewriting, newer), undefined)
+    assert.equal(store.reads.length, 2 * length)
+  })
+
+  it('is made of the next path when the first one gives another NAR', async () => {
+    const store = oldStore()
+    store.add({ ...asOld(older), storePath: twin('program-1.0', 'damaged') }).bytes[7]! ^= 1
+    store.add(asOld(older))
+    assert.ok((await proved(rewritingOf(store), newer))?.equals(newer.bytes))
+  })
+
+  it('is not hashed where a reference has no pair: then it cannot be right', async () => {
+    const store = oldStore()
+    store.add({ ...asOld(older), references: [older.info.storePath, zlibOld, glibc, pathNamed('extra-1')] })
+    assert.equal(await proved(rewritingOf(store), newer), undefined)
+    assert.deepEqual(store.reads, [])
+  })
+
+  it('is found among the orders of references of one name, and the next path is right at once', async () => {
+    const olds = ['old 1', 'old 2'].map((which) => twin('glibc-2.40', which)).toSorted()
+    const news = ['new 1', 'new 2'].map((which) => twin('glibc-2.40', which)).toSorted()
+    // The first has become the second one.
+    const pairs = [olds, news.toReversed()]
+    const build = (name: string, at: number): Built => {
+      const references = pairs[at] ?? []
+      const { info, bytes } = built(twin(name, String(at)), references, name)
+      return { info: { ...info, references: [info.storePath, ...references].toSorted() }, bytes }
+    }
+    const [before, after] = [build('ambiguous-1', 0), build('ambiguous-1', 1)]
+    const [other, next] = [build('dependent-1', 0), build('dependent-1', 1)]
+    const store = oldStore()
+    store.add(asOld(before))
+    store.add(asOld(other))
+    const rewriting = rewritingOf(store)
+    assert.ok((await proved(rewriting, after))?.equals(after.bytes))
+    const chunks = Math.ceil(SIZE / MIB)
+    assert.equal(store.reads.length, 3 * chunks, 'hashed twice, read once more')
+    store.reads.length = 0
+    const source = await rewriting.guess(next.info)?.prove(options)
+    assert.ok(source)
+    assert.equal(store.reads.length, chunks)
+  })
+
+  it('breaks off before the first chunk whose files changed after they were hashed', async () => {
+    const store = oldStore()
+    store.add(asOld(older))
+    const rewriting = rewritingOf(store)
+    const source = await rewriting.guess(newer.info)?.prove(options)
+    store.onRead = (path, start) => {
+      if (start < 3 * MIB) return
+      path.mark = 'changed'
+      path.bytes.fill(0, 3 * MIB)
+    }
+    const came: Uint8Array[] = []
+    await assert.rejects(async () => {
+      for await (const bytes of source?.open(newer.info, 0, options) ?? []) came.push(Buffer.from(bytes))
+    }, SourceFaultError)
+    const bytes = Buffer.concat(came)
+    assert.ok(bytes.length > 2 * MIB && bytes.length <= 3 * MIB)
+    assert.ok(bytes.equals(newer.bytes.subarray(0, bytes.length)))
+    store.reads.length = 0
+    assert.equal(await proved(rewriting, newer), undefined)
+    assert.deepEqual(store.reads, [], 'not tried again')
+  })
+
+  const faults: [title: string, error: Error][] = [
+    ['collected while it is hashed', new StorePathNotValidError(older.info.storePath)],
+    ['other than its database says', new StorePathChangedError('it makes a NAR of another size')],
+    ['unreadable', new Error('EIO')],
+  ]
+  for (const [title, error] of faults) {
+    it(`is nothing when the old path is ${title}`, async () => {
+      const store = oldStore()
+      store.add(asOld(older))
+      store.onRead = (_, start) => {
+        if (start >= MIB) throw error
+      }
+      assert.equal(await proved(rewritingOf(store), newer), undefined)
+    })
+  }
+
+  it('is tried again when who asked for it went away', async () => {
+    const store = oldStore()
+    store.add(asOld(older))
+    const rewriting = rewritingOf(store)
+    const leaving = new AbortController()
+    store.onRead = (_, start) => {
+      if (start >= MIB) leaving.abort(new Error('gone'))
+    }
+    await assert.rejects(async () => rewriting.guess(newer.info)?.prove({ signal: leaving.signal }), /gone/)
+    store.onRead = () => {}
+    assert.ok((await proved(rewriting, newer))?.equals(newer.bytes))
+  })
+
+  it('is no guess when the database cannot be read', () => {
+    const store = oldStore()
+    const broken = { ...store, sameName: () => assert.fail('database is locked') }
+    assert.equal(rewritingOf(broken).guess(newer.info), undefined)
+  })
+})
+
+describe('a leaf made of an older path', () => {
+  const cidOf = (leaf: number) => rawCid(planOf(newer.bytes).leaves.subarray(leaf * 32, leaf * 32 + 32))
+  const ask = (rewriting: Rewriting, leaf: number, offset: number | undefined = leaf * MIB) => {
+    const source = rewriting.guess(newer.info)?.leaves ?? assert.fail('no guess')
+    return source.fetch(
+      { cid: cidOf(leaf), maxBytes: MIB, ...(offset === undefined ? {} : { offset }) },
+      options,
+    )
+  }
+
+  it('is given when it is right, the last and shorter one too', async () => {
+    const store = oldStore()
+    store.add(asOld(older)).bytes[2 * MIB + 500]! ^= 1
+    const rewriting = rewritingOf(store)
+    for (const leaf of [0, 1, 3, 4, 5]) {
+      assert.deepEqual(Buffer.from(await ask(rewriting, leaf)), Buffer.from(leafOf(newer.bytes, leaf)))
+    }
+    await assert.rejects(ask(rewriting, 2), SourceMissError)
+  })
+
+  it('is a miss for an interior node, which has no place', async () => {
+    const store = oldStore()
+    store.add(asOld(older))
+    const source = rewritingOf(store).guess(newer.info)?.leaves ?? assert.fail('no guess')
+    await assert.rejects(source.fetch({ cid: cidOf(0), maxBytes: MIB }, options), SourceMissError)
+    assert.deepEqual(store.reads, [])
+  })
+
+  it('is a miss when the old path is gone', async () => {
+    const store = oldStore()
+    store.add(asOld(older))
+    store.onRead = () => {
+      throw new StorePathNotValidError(older.info.storePath)
+    }
+    await assert.rejects(ask(rewritingOf(store), 0), SourceMissError)
+  })
+
+  it('is tried seldom after several that were wrong, and always again after one that was right', async () => {
+    const store = oldStore()
+    store.add(asOld(older)).bytes[5]! ^= 1
+    const source = rewritingOf(store).guess(newer.info)?.leaves ?? assert.fail('no guess')
+    const asked = async (leaf: number): Promise<boolean> => {
+      const before = store.reads.length
+      const block = { cid: cidOf(leaf), maxBytes: MIB, offset: leaf * MIB }
+      await source
+        .fetch(block, options)
+        .catch((error: unknown) => assert.ok(error instanceof SourceMissError))
+      return store.reads.length > before
+    }
+    for (let count = 0; count < REWRITE_LEAF_MISSES_COUNT; count += 1) assert.equal(await asked(0), true)
+    for (let count = 1; count < REWRITE_LEAVES_APART_COUNT; count += 1) assert.equal(await asked(1), false)
+    assert.equal(await asked(1), true)
+    assert.equal(await asked(2), true)
+  })
+})
+
+describe('a transfer where an older path is here', () => {
+  async function node(t: TestContext, store: ReturnType<typeof oldStore>, withRoot = false) {
+    const upstream = stream('upstream', newer.bytes)
+    const others = peer('peer', blocksOf(newer.bytes))
+    const { root } = planOf(newer.bytes)
+    const told = tells('upstream', COST.upstream, { info: newer.info, stream: upstream })
+    const feed = tells('feed', COST.local, { info: newer.info, cid: root })
+    const one = await engine(t, {
+      sources: withRoot ? [feed, told] : [told],
+      peers: withRoot ? [others] : [],
+      rewriting: rewritingOf(store),
+    })
+    assert.ok(await one.resolver.byHashPart(hashPartOf(newer.info.storePath), options))
+    return { ...one, upstream, others }
+  }
+  const read = async (one: Awaited<ReturnType<typeof node>>, from = 0): Promise<Buffer> => {
+    const range = { start: from, end: SIZE }
+    const transfer = await one.transfers.open(verified, range, options)
+    const bytes = await collect(transfer.read(range, options))
+    await transfer.done
+    return bytes
+  }
+
+  it('asks nobody for a byte', async (t) => {
+    const store = oldStore()
+    store.add(asOld(older))
+    const one = await node(t, store)
+    assert.ok((await read(one)).equals(newer.bytes))
+    assert.deepEqual(one.upstream.opened, [])
+    assert.ok(one.log.lines.some(({ message }) => message === `NAR verified: ${SIZE} bytes from rewritten`))
+  })
+
+  it('asks no peer either, though a root was told', async (t) => {
+    const store = oldStore()
+    store.add(asOld(older))
+    const one = await node(t, store, true)
+    assert.ok((await read(one, 2 * MIB)).equals(newer.bytes.subarray(2 * MIB)))
+    assert.deepEqual([one.upstream.opened, one.others.asked], [[], []])
+  })
+
+  it('takes it from upstream when the guess was wrong', async (t) => {
+    const store = oldStore()
+    store.add(asOld(older)).bytes[SIZE - 1]! ^= 1
+    const one = await node(t, store)
+    assert.ok((await read(one)).equals(newer.bytes))
+    assert.deepEqual(one.upstream.opened, [0])
+  })
+
+  it('goes on from upstream where the old path changed under it', async (t) => {
+    const store = oldStore()
+    store.add(asOld(older))
+    const one = await node(t, store)
+    store.onRead = (path, start) => {
+      // The second time that it is read.
+      if (start < 3 * MIB || store.reads.filter((name) => name.endsWith(` ${start}`)).length < 2) return
+      path.mark = 'changed'
+      path.bytes.fill(0)
+    }
+    assert.ok((await read(one)).equals(newer.bytes))
+    const [from = 0] = one.upstream.opened
+    assert.ok(from > 2 * MIB && from <= 3 * MIB, `taken over at ${from}`)
+    assert.equal(one.upstream.opened.length, 1)
+  })
+
+  it('asks peers only for the leaves that differ, and for the node above them', async (t) => {
+    const store = oldStore()
+    store.add(asOld(older)).bytes[3 * MIB + 9]! ^= 1
+    const one = await node(t, store, true)
+    assert.ok((await read(one)).equals(newer.bytes))
+    const plan = planOf(newer.bytes)
+    const differing = rawCid(plan.leaves.subarray(3 * 32, 4 * 32)).toString()
+    assert.deepEqual(one.others.asked, [plan.root.toString(), differing])
+    assert.deepEqual(one.upstream.opened, [])
+  })
+})
