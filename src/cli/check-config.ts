@@ -7,7 +7,7 @@ import { addJsonOption } from './context.ts'
 import type { CliContext, JsonOption } from './context.ts'
 import { count } from './units.ts'
 
-type Value = string | number | readonly string[] | undefined
+type Value = string | number | boolean | readonly string[] | undefined
 
 export function addCheckConfig(program: Command, context: CliContext): void {
   addJsonOption(program.command('check-config'))
@@ -84,6 +84,7 @@ function settingsOf(config: Config): [string, Value][] {
     ['feed', config.feeds.map((feed) => `${feed.name} from ${feed.sources.map(String).join(', ')}`)],
     ['spool.max_size', config.spool.maxBytes ?? '20 GiB, at most a tenth of the disk'],
     ['spool.min_free', config.spool.minFreeBytes ?? '4 GiB, at most a twentieth of the disk'],
+    ['upgrade.rewrite', config.upgrade.rewrite],
     ['audit.max_bytes_per_day', config.audit.maxBytesPerDay],
     ['log.level', config.log.level],
     ['log.format', config.log.format],

@@ -236,6 +236,7 @@ function complete(
     peers: { urls: file.peers?.urls ?? [], addrs: file.peers?.addrs ?? [] },
     feeds: (file.feed ?? []).map(({ name, root_key: rootKey, sources }) => ({ name, rootKey, sources })),
     spool: { maxBytes: file.spool?.max_size, minFreeBytes: file.spool?.min_free },
+    upgrade: { rewrite: file.upgrade?.rewrite ?? true },
     audit: { maxBytesPerDay: file.audit?.max_bytes_per_day ?? 0 },
     log: { level: file.log?.level ?? 'info', format: file.log?.format ?? 'text' },
     origins,

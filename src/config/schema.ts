@@ -236,6 +236,17 @@ export const configSchema = z.strictObject({
     })
     .optional()
     .describe('Fetched NARs on our own disk, least recently used out first.'),
+  upgrade: z
+    .strictObject({
+      rewrite: z
+        .boolean()
+        .optional()
+        .describe(
+          'Whether NARs are made of older paths in the local store, where the signed NarHash proves that nothing but store paths differs. Default: true.',
+        ),
+    })
+    .optional()
+    .describe('What an older version of a path, here already, saves.'),
   audit: z
     .strictObject({
       max_bytes_per_day: z

@@ -11,8 +11,10 @@ import { isNeighbour } from '../source.ts'
 import type { BlockSource, NarInfoSource } from '../source.ts'
 import { storeNarInfos } from '../store/narinfo-source.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
+import { createNameIndex } from '../store/name-index.ts'
 import { createResolver } from '../substitute/resolve.ts'
 import type { Resolver } from '../substitute/resolve.ts'
+import { createRewriting } from '../substitute/rewriting.ts'
 import { createRootJudge } from '../substitute/root-judge.ts'
 import { createScores } from '../substitute/scores.ts'
 import type { Scores } from '../substitute/scores.ts'
@@ -90,6 +92,8 @@ export function createEngine(
     log,
   })
   const shareable = (info: NarInfo): boolean => shares(config) && sharePolicy.allows(info)
+  const names =
+    store === undefined || !config.upgrade.rewrite ? undefined : createNameIndex(store.registered, { log })
   const transfers = createTransfers({
     resolver,
     spool,
@@ -97,6 +101,7 @@ export function createEngine(
     blocks,
     store,
     blockSources,
+    rewriting: store && names && createRewriting({ store, names, clock: stopwatch, log }),
     scores,
     shareable,
     badRoot: (info, way) => {
@@ -145,6 +150,8 @@ export function createEngine(
     auditor,
     async close() {
       await Promise.all([near, ...upstreams].map((one) => one.close()))
+      names?.close()
+      await Promise.all([...gateways, ...upstreams].map((one) => one.close()))
     },
   }
 }

@@ -447,3 +447,18 @@ for (const told of ['-1', '1.5', '"1GB"', 'true']) {
     assert.throws(() => of(`[audit]\nmax_bytes_per_day = ${told}\n`), ConfigError)
   })
 }
+
+for (const [text, rewrite] of [
+  ['', true],
+  ['[upgrade]\n', true],
+  ['[upgrade]\nrewrite = true\n', true],
+  ['[upgrade]\nrewrite = false\n', false],
+] as const) {
+  void test(`upgrade.rewrite of ${JSON.stringify(text)} is ${rewrite}`, () => {
+    assert.equal(of(text).upgrade.rewrite, rewrite)
+  })
+}
+
+void test('upgrade.rewrite is no text', () => {
+  assert.throws(() => of('[upgrade]\nrewrite = "no"\n'), ConfigError)
+})

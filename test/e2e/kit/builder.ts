@@ -14,6 +14,8 @@ export interface Builder extends NixMachine {
   /** The store path asked for. */
   readonly top: string
   readonly closure: readonly ValidPath[]
+  /** Builds another attribute, signed with the same key. @returns its store path */
+  also: (attribute: string) => Promise<string>
 }
 
 const PACKAGES = fileURLToPath(new URL('packages.nix', import.meta.url))
@@ -25,7 +27,9 @@ export async function openBuilder(stage: Stage, attribute: string): Promise<Buil
   const keyFile = join(stage.dir, 'secret-key')
   await writeFile(keyFile, `${formatSecretKey(key)}\n`, { mode: 0o600 })
   const machine = await openNixMachine(stage, 'builder')
-  const top = await machine.build(PACKAGES, attribute, ['--option', 'secret-key-files', keyFile])
+  const also = (one: string): Promise<string> =>
+    machine.build(PACKAGES, one, ['--option', 'secret-key-files', keyFile])
+  const top = await also(attribute)
   const closure = closureOf(machine.validPaths(), top)
-  return { ...machine, publicKey: formatPublicKey(key.publicKey), top, closure }
+  return { ...machine, publicKey: formatPublicKey(key.publicKey), top, closure, also }
 }

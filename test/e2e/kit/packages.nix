@@ -33,8 +33,38 @@ let
       i=$((i + 1))
     done
   '' { };
+
+  # Some packages, and the same ones after a library below them has changed: nothing but store paths differs in the others.
+  # What a compiler would make of them stands for itself: programs of this machine, with references among their bytes.
+  generation = number: rec {
+    library = build "changed-1.0" ''
+      mkdir -p $out/lib
+      head -c 150000 /bin/sh > $out/lib/libchanged.so
+      echo ${toString number} >> $out/lib/libchanged.so
+    '' { };
+    mixed = name: inputs: build name ''
+      mkdir -p $out/bin $out/share
+      for part in 1 2 3 4 5 6 7 8 9; do
+        cat /bin/sh
+        printf '\0%s/lib:%s/lib\0' $library $out
+      done > $out/bin/${name}
+      seq 1 400000 > $out/share/numbers
+      printf '%s\n' $uses >> $out/share/numbers
+      seq 1 100000 >> $out/share/numbers
+      ln -s $out/bin/${name} $out/${name}
+      [ -z "$uses" ] || ln -s $uses $out/uses
+    '' ({ inherit library; uses = ""; } // inputs);
+    first = mixed "first-1.0" { };
+    second = mixed "second-2.0" { uses = first; };
+    small = build "small-3.0" "echo $second $library > $out" { inherit second library; };
+    unchanged = build "unchanged-1.0" "seq 1 1000 > $out" { };
+    top = build "generation" "echo $small $unchanged > $out" { inherit small unchanged; };
+  };
 in
 rec {
+  before = (generation 1).top;
+  after = (generation 2).top;
+
   # 200 MB and a NAR of more than 128 leaves.
   large = random "large-1.0" 200000000;
 
