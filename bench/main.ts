@@ -16,6 +16,7 @@ import { benchLarge } from './cases/large.ts'
 import { benchMany } from './cases/many.ts'
 import { benchMiss } from './cases/miss.ts'
 import { benchPublish } from './cases/publish.ts'
+import { benchUpgrade } from './cases/upgrade.ts'
 import { benchWarmNar } from './cases/warm-nar.ts'
 import { benchWarmNarInfo } from './cases/warm-narinfo.ts'
 import type { BenchContext } from './kit/context.ts'
@@ -36,6 +37,7 @@ const CASES = {
   many: benchMany,
   'first-time': benchFirstTime,
   'first-time-compressed': benchFirstTimeCompressed,
+  upgrade: benchUpgrade,
 } as const
 
 const names = process.argv.slice(2)

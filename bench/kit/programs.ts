@@ -91,7 +91,7 @@ interface ProgramFile {
 }
 
 /** In the order of their names. */
-async function programs(folders: readonly string[] = FOLDERS): Promise<ProgramFile[]> {
+export async function programs(folders: readonly string[] = FOLDERS): Promise<ProgramFile[]> {
   const found: ProgramFile[] = []
   for (const folder of folders) {
     for (const entry of (await readdir(folder, { withFileTypes: true })).toSorted((a, b) =>

@@ -149,9 +149,8 @@ export function createEngine(
     shareable,
     auditor,
     async close() {
-      await Promise.all([near, ...upstreams].map((one) => one.close()))
       names?.close()
-      await Promise.all([...gateways, ...upstreams].map((one) => one.close()))
+      await Promise.all([near, ...upstreams].map((one) => one.close()))
     },
   }
 }
