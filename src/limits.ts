@@ -516,6 +516,19 @@ export const AUDIT_SAMPLE_MAX_COUNT = 100_000
 /** Positions of a feed looked at until everybody else gets a turn. */
 export const AUDIT_TURN_COUNT = 64
 
+// store indexer
+
+/** Rows of Nix's database looked at until everybody else gets a turn: some 10 ms when all of them are new. */
+export const INDEXER_LIST_COUNT = 32
+/** And while somebody else has something to do, as a pause after so many rows, or before the next leaf. */
+export const INDEXER_BUSY_MS = 100
+/** Pause between two looks at what Nix has registered since. */
+export const INDEXER_LOOK_MS = 5_000
+/** Pause between two looks at all of a store that changed: 200,000 paths cost some seconds. */
+export const INDEXER_REVIEW_MS = 600_000
+/** Large NARs that somebody asked for, which come first; the others have their turn later. */
+export const INDEXER_ASKED_MAX_COUNT = 1_000
+
 // publish
 
 /** Paths in one call; the largest closures have some 10,000. */
@@ -524,6 +537,18 @@ export const PUBLISH_MAX_PATHS_COUNT = 1_000_000
 export const PUBLISH_BATCH_COUNT = 256
 /** Requests of neighbours that are held until a NAR is on its way; any more are answered at once. */
 export const ALONG_WAITING_MAX_COUNT = 256
+
+/** NARs of the store that are being read for the first time: some state each, and no buffer while nobody reads. */
+export const FIRST_READS_MAX_COUNT = 64
+/** A first read that its reader left goes on where it was when somebody comes within this. */
+export const FIRST_READ_KEPT_MS = 60_000
+/** A range of such a NAR waits until all of it is hashed, and for no longer than a source's first byte is waited for. */
+export const FIRST_READ_RANGE_DEADLINE_MS = 8_000
+/** Store paths whose bytes were not what Nix registered are not offered for so long: each look would hash them again. */
+export const BAD_PATH_MS = 300_000
+export const BAD_PATHS_MAX_COUNT = 10_000
+/** Paths that others asked for and the database would not take, some 200 bytes each. */
+export const ASKED_PATHS_UNSAVED_MAX_COUNT = 10_000
 
 // http
 

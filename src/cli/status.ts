@@ -5,6 +5,7 @@ import type {
   SpoolStatus,
   StatusDocument,
   UploadStatus,
+  StoreStatus,
   UpstreamReport,
 } from '../operations/status.ts'
 import { createAdminClient } from './admin-client.ts'
@@ -45,6 +46,7 @@ function printStatus(output: Output, it: StatusDocument): void {
     ['asks upstreams', it.upstreams.map(upstreamLine)],
     ['asks peers', it.peers],
     ['spool', spoolFacts(spool)],
+    ...(it.store === undefined ? [] : [storeFact(it.store)]),
     ['transfers', [`${transfers.running} running`]],
     ['blocks', blockFacts(it.blocks)],
     ['audits', auditFacts(it.audit)],
@@ -102,6 +104,13 @@ function uploadFacts({ bytes, max_bytes_per_second: max, peers }: UploadStatus):
       .filter(({ refused }) => refused > 0)
       .map(({ address, refused }) => `${address} was over its budget: ${count(refused, 'request')} refused`),
   ]
+}
+
+function storeFact(store: StoreStatus): [string, string[]] {
+  const { indexed, indexed_bytes: bytes, to_go: toGo, to_go_bytes: bytesToGo = 0 } = store
+  const rest =
+    toGo === undefined ? 'looking for more' : `${count(toGo, 'NAR')}, ${formatBytes(bytesToGo)} to go`
+  return ['out of the store', [`${count(indexed, 'path')} by CID, ${formatBytes(bytes)}; ${rest}`]]
 }
 
 function auditFacts(audit: AuditStatus): string[] {

@@ -34,6 +34,8 @@ export interface Config {
     readonly deny: readonly PathPattern[]
     /** Bytes a second over all doors; undefined: as fast as it goes. */
     readonly upload: number | undefined
+    /** Bytes a second; 0: the store is not indexed by itself. */
+    readonly indexRate: number
   }
   readonly lan: {
     /** Where neighbours are looked for by mDNS; interfaces: all but loopback when there are none. */

@@ -10,7 +10,7 @@ import { ConfigError } from './errors.ts'
 import { keysOf, upstreamsOf } from './from-nix-conf.ts'
 import { readNixConf } from './nix-conf.ts'
 import type { ReadText } from './nix-conf.ts'
-import { configSchema, NIXOS_CACHE, NIXOS_KEY } from './schema.ts'
+import { configSchema, INDEX_RATE, NIXOS_CACHE, NIXOS_KEY } from './schema.ts'
 import type { ConfigFile } from './schema.ts'
 import { lineOf, linesOf } from './toml-lines.ts'
 
@@ -187,6 +187,7 @@ function complete(
     keys: file.share?.keys ?? [parsePublicKey(NIXOS_KEY)],
     deny: file.share?.deny ?? [],
     upload: file.share?.upload,
+    indexRate: file.share?.index_rate ?? INDEX_RATE,
   }
   const sharing = shares({ profile, share })
   const nothing = profile === 'private' ? 'profile private shares nothing' : 'share.upload = 0 shares nothing'

@@ -159,6 +159,11 @@ export const configSchema = z.strictObject({
         .describe(
           'What all others together get in a second, such as 20MiB; 0: nothing, and nobody is answered. Default: as fast as it goes.',
         ),
+      index_rate: parsed(parseSize)
+        .optional()
+        .describe(
+          'Bytes a second at which what may be shared of the Nix store is read once, while nothing else moves, so that its blocks are found by CID. 0: only what others fetch. Default: 50MiB.',
+        ),
     })
     .optional()
     .describe('What others may have.'),
@@ -266,6 +271,8 @@ export const configSchema = z.strictObject({
     .optional()
     .describe('The log, on stderr.'),
 })
+
+export const INDEX_RATE = 50 * 1024 ** 2
 
 export type ConfigFile = z.output<typeof configSchema>
 

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { CID } from 'multiformats/cid'
-import { narHashFromDigest } from '../nix/hash.ts'
+import { narHashDigest, narHashFromDigest } from '../nix/hash.ts'
 import type { NarHash } from '../nix/hash.ts'
-import { DIGEST_BYTES } from './cid.ts'
+import { DIGEST_BYTES, rawCid } from './cid.ts'
 import { LEAF_BYTES } from './profile.ts'
 import { createTreeBuilder } from './tree.ts'
 import type { DagNode } from './tree.ts'
@@ -112,6 +112,13 @@ export function createPlanner(): Planner {
       }
     },
   }
+}
+
+/** Of a NAR of at most 1 MiB: its NarHash is all there is to know, so no byte of it is read. */
+export function planSmallNar(narHash: NarHash, narSize: number): NarPlan {
+  if (narSize > LEAF_BYTES) throw new RangeError(`expected a NAR of one leaf, got one of ${narSize} bytes`)
+  const digest = narHashDigest(narHash)
+  return { narHash, narSize, root: rawCid(digest), leaves: digest, nodes: [] }
 }
 
 /** The plan of bytes that are there to be read, whole and in order. @throws whatever the chunks throw */

@@ -9,6 +9,8 @@ import { HTTP_MAX_CONNECTIONS, HTTP_MAX_PIPELINED_COUNT } from '../limits.ts'
 export interface Connections {
   /** Whether a response is under way there. */
   isBusy(socket: Socket): boolean
+  /** Sockets with a request that has no whole answer yet. */
+  busy(): number
   /** Idle sockets are closed at once, the others when their response is out. */
   drain(): void
   destroyAll(): void
@@ -93,6 +95,7 @@ export function trackConnections(
 
   return {
     isBusy,
+    busy: () => open.size - idle.size,
     drain() {
       draining = true
       for (const socket of idle) socket.destroy()

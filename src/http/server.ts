@@ -25,6 +25,8 @@ export type ListenAddress = { readonly host: string; readonly port: number } | {
 export interface Listener {
   /** With the port that was chosen, when 0 was asked for. */
   readonly address: ListenAddress
+  /** Answers under way. */
+  answering(): number
   /**
    * Takes no new connection, closes idle ones, and gives responses under way `graceMs` before it cuts them. Resolves when
    * the last socket is closed.
@@ -84,7 +86,11 @@ export async function listen(
     refuseClient(error, socket as Socket, connections)
   })
   await bind(server, address)
-  return { address: boundAddress(server, address), close: closer(server, connections) }
+  return {
+    address: boundAddress(server, address),
+    answering: () => connections.busy(),
+    close: closer(server, connections),
+  }
 }
 
 /** What no app saw, or an app threw that is no Error: node-server would say 500, which Nix must not see. */

@@ -19,6 +19,7 @@ import type { SpoolKeeper } from '../spool/keeper.ts'
 import type { NarInfoTable } from '../substitute/narinfo-table.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import type { Auditor } from './auditor.ts'
+import type { StoreIndexer } from './store-indexer.ts'
 
 /** Follows the feeds; one that was never reached is tried again sooner. */
 export async function keepFollowing(follower: Follower, log: Log, signal: AbortSignal): Promise<void> {
@@ -85,6 +86,11 @@ export async function keepAuditing(auditor: Auditor, log: Log, signal: AbortSign
     await auditor.turn({ signal })
     return AUDIT_PAUSE_MS
   })
+}
+
+/** Puts into the index what others may have of the Nix store. */
+export async function keepIndexing(indexer: StoreIndexer, log: Log, signal: AbortSignal): Promise<void> {
+  await repeat(log, signal, 'indexing the store', () => indexer.turn({ signal }))
 }
 
 async function repeat(

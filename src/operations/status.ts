@@ -74,6 +74,16 @@ export interface AuditStatus {
   readonly bad: readonly BadEntryReport[]
 }
 
+/** What others may have out of the Nix store. */
+export interface StoreStatus {
+  /** Paths whose blocks are found by CID. */
+  readonly indexed: number
+  readonly indexed_bytes: number
+  /** NARs that are still to be read for that; absent until the store was looked through once. */
+  readonly to_go?: number
+  readonly to_go_bytes?: number
+}
+
 interface BadEntryReport {
   readonly feed?: string
   readonly path?: string
@@ -112,6 +122,8 @@ export interface StatusDocument {
   readonly upstreams: readonly UpstreamReport[]
   readonly peers: readonly string[]
   readonly spool: SpoolStatus
+  /** Absent where nothing is shared from a store, or nothing is indexed by itself. */
+  readonly store?: StoreStatus
   readonly transfers: { readonly running: number }
   readonly sources: readonly SourceStatus[]
   /** Single blocks since `started`. */

@@ -10,6 +10,7 @@ export function forgetfulIndex(index: LeafIndex, bestEffort: BestEffort): LeafIn
     ...index,
     put: (plan, where) => void bestEffort(() => index.put(plan, where)),
     addPath: (narHash, storePath) => void bestEffort(() => index.addPath(narHash, storePath)),
+    removePath: (narHash, storePath) => void bestEffort(() => index.removePath(narHash, storePath)),
     setShared: (narHash, shared) => void bestEffort(() => index.setShared(narHash, shared)),
     setInSpool: (narHash, inSpool) => void bestEffort(() => index.setInSpool(narHash, inSpool)),
     drop: (narHash) => void bestEffort(() => index.drop(narHash)),

@@ -51,12 +51,19 @@ export interface LeafIndex {
   nar(narHash: NarHash): IndexedNar | undefined
   /** Of the NAR whose DAG has this root. */
   narOfRoot(digest: Uint8Array): { narHash: NarHash; narSize: number; shared: boolean } | undefined
+  /** NARs with rows above `id` in the order of their rows, `count` at most: for who walks over all of them. */
+  list(
+    id: number,
+    count: number,
+  ): { readonly id: number; readonly narHash: NarHash; readonly storePaths: readonly StorePath[] }[]
   /** All NARs it knows: for a review, never for a request. */
   all(): { narHash: NarHash; shared: boolean }[]
   /** Whether its rows are what these bytes make. True for one that is not indexed. */
   matches(plan: NarPlan): boolean
   /** Its bytes are also those of this store path. Nothing for a NAR that is not indexed. */
   addPath(narHash: NarHash, storePath: StorePath): void
+  /** The store path is gone; so is the NAR, when that was the last place of its bytes. */
+  removePath(narHash: NarHash, storePath: StorePath): void
   setShared(narHash: NarHash, shared: boolean): void
   setInSpool(narHash: NarHash, inSpool: boolean): void
   drop(narHash: NarHash): void
@@ -110,6 +117,7 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
   const insertNode = db.prepare('INSERT OR IGNORE INTO dag_node (digest, nar, bytes) VALUES (?, ?, ?)')
   const selectNar = db.prepare('SELECT id, size, root, shared, in_spool FROM dag_nar WHERE hash = ?')
   const selectAll = db.prepare('SELECT hash, shared FROM dag_nar')
+  const selectList = db.prepare('SELECT id, hash FROM dag_nar WHERE id > ? ORDER BY id LIMIT ?')
   const selectRoot = db.prepare('SELECT hash, size, shared FROM dag_nar WHERE root = ? LIMIT 1')
   const selectPaths = db.prepare('SELECT store_path FROM dag_path WHERE nar = ? ORDER BY store_path')
   const selectLeaf = db.prepare(
@@ -131,6 +139,10 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
   )
   const updateShared = db.prepare('UPDATE dag_nar SET shared = ? WHERE hash = ?')
   const updateInSpool = db.prepare('UPDATE dag_nar SET in_spool = ? WHERE hash = ?')
+  const deletePath = db.prepare('DELETE FROM dag_path WHERE nar = ? AND store_path = ?')
+  const deleteHomeless = db.prepare(
+    'DELETE FROM dag_nar WHERE id = :id AND in_spool = 0 AND NOT EXISTS (SELECT 1 FROM dag_path WHERE nar = :id)',
+  )
   const deleteNar = db.prepare('DELETE FROM dag_nar WHERE hash = ?')
 
   const insert = (plan: NarPlan, shared: boolean, inSpool: boolean): number => {
@@ -147,6 +159,9 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
     for (const node of nodes) insertNode.run(node.cid.multihash.digest, id, node.bytes)
     return id
   }
+
+  const pathsOf = (id: number): StorePath[] =>
+    selectPaths.all(id).map((path) => path['store_path'] as StorePath)
 
   return {
     put(plan, { shared, storePath, inSpool }) {
@@ -188,7 +203,7 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
         root: narSize > LEAF_BYTES ? nodeCid(root) : rawCid(root),
         shared: row['shared'] === 1,
         inSpool: row['in_spool'] === 1,
-        storePaths: selectPaths.all(Number(row['id'])).map((path) => path['store_path'] as StorePath),
+        storePaths: pathsOf(Number(row['id'])),
       }
     },
     narOfRoot(digest) {
@@ -201,6 +216,11 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
         }
       )
     },
+    list: (after, count) =>
+      selectList.all(after, count).map((row) => {
+        const id = Number(row['id'])
+        return { id, narHash: narHashFromDigest(row['hash'] as Uint8Array), storePaths: pathsOf(id) }
+      }),
     all: () =>
       selectAll.all().map((row) => ({
         narHash: narHashFromDigest(row['hash'] as Uint8Array),
@@ -232,6 +252,15 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
     addPath(narHash, storePath) {
       const row = selectNar.get(narHashDigest(narHash))
       if (row !== undefined) insertPath.run(Number(row['id']), storePath)
+    },
+    removePath(narHash, storePath) {
+      const row = selectNar.get(narHashDigest(narHash))
+      if (row === undefined) return
+      const id = Number(row['id'])
+      inTransaction(db, () => {
+        deletePath.run(id, storePath)
+        deleteHomeless.run({ id })
+      })
     },
     setShared(narHash, shared) {
       updateShared.run(Number(shared), narHashDigest(narHash))

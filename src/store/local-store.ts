@@ -31,6 +31,9 @@ export interface LocalStore {
   close(): void
 }
 
+/** For who goes through all of it, some paths at a time. */
+export interface ListableStore extends LocalStore, Pick<PathInfos, 'list' | 'changeMark'> {}
+
 export interface LocalStoreConfig {
   /** Logical, as in store paths: `/nix/store`. */
   storeDir: string
@@ -41,7 +44,7 @@ export interface LocalStoreConfig {
 }
 
 /** @throws StoreUnavailableError when there is no database that can be read */
-export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): LocalStore {
+export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): ListableStore {
   const { storeDir, root, stateDir = `${root ?? ''}/nix/var/nix` } = config
   // Nix itself takes ROOT/nix/store whatever the logical directory is (libstore/local-fs-store.hh, "real").
   const directory = root === undefined ? storeDir : `${root}/nix/store`
@@ -51,6 +54,8 @@ export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): Lo
     storeDir,
     pathInfo: (hashPart) => infos.byHashPart(hashPart),
     registered: infos,
+    list: (id, count) => infos.list(id, count),
+    changeMark: () => infos.changeMark(),
     closure: (paths) => infos.closure(paths),
     readNar: (path, range, options) => readNar({ infos, layouts, directory }, path, range, options),
     readNarInto: (path, range, target, options) =>

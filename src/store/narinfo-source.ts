@@ -1,6 +1,8 @@
+import type { NarInfo } from '../nix/narinfo.ts'
 import type { NarInfoSource } from '../source.ts'
 import { COST } from '../source.ts'
 import type { LocalStore } from './local-store.ts'
+import type { PathInfo } from './path-info.ts'
 
 /** Valid paths of the local store, with the signatures that its database has. Their bytes need no source: they are here. */
 export function storeNarInfos(store: LocalStore): NarInfoSource {
@@ -9,11 +11,23 @@ export function storeNarInfos(store: LocalStore): NarInfoSource {
     cost: COST.local,
     async lookup(hashPart) {
       const path = store.pathInfo(hashPart)
-      // A database without the size says nothing that a signature could cover.
-      if (path === undefined || path.narSize === 0) return undefined
-      const { storePath, narHash, narSize, references, signatures } = path
-      const unsigned = { url: `nar/${narHash}.nar`, compression: 'none' } as const
-      return { info: { storePath, narHash, narSize, references, signatures, ...unsigned }, from: 'store' }
+      const info = path && narInfoOfPath(path)
+      return info && { info, from: 'store' }
     },
+  }
+}
+
+/** What the database says of a path, as a narinfo; undefined without the size, as no signature could cover that. */
+export function narInfoOfPath(path: PathInfo): NarInfo | undefined {
+  const { storePath, narHash, narSize, references, signatures } = path
+  if (narSize === 0) return undefined
+  return {
+    storePath,
+    narHash,
+    narSize,
+    references,
+    signatures,
+    url: `nar/${narHash}.nar`,
+    compression: 'none',
   }
 }

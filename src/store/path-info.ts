@@ -32,11 +32,29 @@ export interface RegisteredPath {
   readonly narSize: number
 }
 
+/** A valid path as one who walks over all of them sees it. */
+export interface ListedPath extends Pick<PathInfo, 'storePath' | 'narHash' | 'narSize'> {
+  /** It carries a signature; nobody has looked at it. */
+  readonly isSigned: boolean
+}
+
 export interface PathInfos {
   byHashPart(hashPart: HashPart): PathInfo | undefined
   byId(id: number): RegisteredPath | undefined
   /** The next valid paths with a higher id, in the order of their ids; those with a name that is none are left out. */
   after(id: number, limit: number): { readonly paths: readonly RegisteredPath[]; readonly lastId: number }
+  /**
+   * Paths with ids above `id` in the order of ids, which is that of their registration, `count` at most. Rows that cannot be
+   * read are left out.
+   *
+   * @returns the last id, for the next call; undefined when there are none
+   */
+  list(
+    id: number,
+    count: number,
+  ): { readonly paths: readonly ListedPath[]; readonly last: number | undefined }
+  /** Another one than before when Nix has written to its database since. */
+  changeMark(): string
   /** Bytes, 0 where Nix does not know; undefined when the path is not valid. */
   narSizeOf(path: StorePath): number | undefined
   /** References before their referrers. @throws StorePathNotValidError */
@@ -52,19 +70,22 @@ interface Session extends NixDb {
   readonly byPath: StatementSync
   readonly references: StatementSync
   readonly after: StatementSync
+  readonly list: StatementSync
+  readonly version: StatementSync
 }
 
 const COLUMNS = 'id, path, hash, registrationTime, deriver, narSize, ultimate, sigs, ca'
 
 /**
  * Path info out of Nix's `db.sqlite` (schema 10, the same from 2.8 to 2.36). Synchronous: indexed look-ups of some
- * 10 µs each, nothing over a whole table.
+ * 10 µs each, nothing over a whole table at once.
  *
  * @throws StoreUnavailableError
  */
 export function openPathInfos(config: { database: string; storeDir: string }, deps: { log: Log }): PathInfos {
   const { database, storeDir } = config
   let told = false
+  let sessions = 0
   let session = openSession()
 
   function tellImmutable(reason: string): void {
@@ -79,6 +100,7 @@ export function openPathInfos(config: { database: string; storeDir: string }, de
   function openSession(): Session {
     const nixDb = openNixDb(database, tellImmutable)
     const { db } = nixDb
+    sessions += 1
     return {
       ...nixDb,
       fromPath: db.prepare(`SELECT ${COLUMNS} FROM ValidPaths WHERE path >= ? ORDER BY path LIMIT 1`),
@@ -88,6 +110,10 @@ export function openPathInfos(config: { database: string; storeDir: string }, de
         'SELECT id, path FROM Refs JOIN ValidPaths ON id = reference WHERE referrer = ? ORDER BY path',
       ),
       after: db.prepare('SELECT id, path, narSize FROM ValidPaths WHERE id > ? ORDER BY id LIMIT ?'),
+      list: db.prepare(
+        'SELECT id, path, hash, narSize, sigs FROM ValidPaths WHERE id > ? ORDER BY id LIMIT ?',
+      ),
+      version: db.prepare('PRAGMA data_version'),
     }
   }
 
@@ -141,6 +167,18 @@ export function openPathInfos(config: { database: string; storeDir: string }, de
     narSizeOf(path) {
       const row = current().byPath.get(formatStorePath(path, storeDir))
       return row === undefined ? undefined : integer(row, 'narSize')
+    },
+    list(id, count) {
+      const rows = current().list.all(id, count)
+      const last = rows.at(-1)
+      return {
+        paths: rows.flatMap((row) => listedPath(row, storeDir)),
+        last: last && integer(last, 'id'),
+      }
+    },
+    changeMark() {
+      const { version } = current()
+      return `${sessions} ${String(version.get()?.['data_version'])}`
     },
     closure(paths) {
       return inSnapshot((session) => readClosure(session, paths, storeDir))
@@ -202,6 +240,22 @@ function readPathInfo(row: Row, references: readonly Row[], storeDir: string): P
     ...(ca !== undefined && { ca }),
     ultimate: integer(row, 'ultimate') === 1,
     registeredAt: integer(row, 'registrationTime') * 1000,
+  }
+}
+
+function listedPath(row: Row, storeDir: string): ListedPath[] {
+  try {
+    return [
+      {
+        storePath: parseStorePath(text(row, 'path'), storeDir),
+        narHash: parseNarHash(text(row, 'hash')),
+        narSize: integer(row, 'narSize'),
+        isSigned: optionalText(row, 'sigs') !== undefined,
+      },
+    ]
+  } catch {
+    // Whoever asks for this very path is told what is wrong with its row.
+    return []
   }
 }
 

@@ -1,4 +1,9 @@
-import { CODED_BELOW_BYTES_PER_S, CODED_UNTIL_BYTES_PER_S, LINK_SAMPLE_BYTES, LINK_SAMPLE_MS } from '../limits.ts'
+import {
+  CODED_BELOW_BYTES_PER_S,
+  CODED_UNTIL_BYTES_PER_S,
+  LINK_SAMPLE_BYTES,
+  LINK_SAMPLE_MS,
+} from '../limits.ts'
 
 /**
  * What the link to one peer carries: bytes on the wire in the time in which at least one body was coming. Not in that of whole

@@ -18,6 +18,7 @@ import {
   keepAuditing,
   keepChecking,
   keepFollowing,
+  keepIndexing,
   keepPruning,
   keepSigning,
   keepTidy,
@@ -25,19 +26,21 @@ import {
 import type { Operations } from '../operations/operations.ts'
 import type { WireCount } from '../operations/wire-count.ts'
 import { notReady } from '../operations/readiness.ts'
-import { createHoldings } from '../publish/holdings.ts'
 import { createNarsUnderWay } from '../publish/under-way.ts'
 import { createNarLister } from '../substitute/list-nar.ts'
 import { createNarInfoTexts } from '../substitute/narinfo-texts.ts'
 import type { Engine } from './engine.ts'
 import type { NodeFeeds } from './feeds.ts'
 import type { NodeNeighbours } from './neighbours.ts'
+import type { NodeSharing } from './sharing.ts'
 import type { NodeState } from './state.ts'
 import type { NodeSwarm } from './swarm.ts'
 
 export interface Doors {
   /** Once. */
   open(): Promise<Serving>
+  /** Answers under way, at all listeners. */
+  answering(): number
   /** Gives responses under way `graceMs`. */
   close(graceMs: number): Promise<void>
 }
@@ -54,13 +57,14 @@ export function createDoors(
     neighbours: NodeNeighbours
     engine: Engine
     budgets: PeerBudgets
+    sharing: NodeSharing
     operations: Operations
   },
   { log, given }: { log: Log; given: WireCount },
 ): Doors {
   const { storeDir, stateDir } = config
-  const { state, feeds, swarm, neighbours, engine, budgets, operations } = parts
-  const { index, table, spool, blocks, sharePolicy, keeper } = state
+  const { state, feeds, swarm, neighbours, engine, budgets, sharing, operations } = parts
+  const { table, spool, blocks, keeper } = state
   const { upstreams, resolver, transfers, auditor } = engine
   const formatAnswer = createNarInfoTexts({ storeDir })
   const listeners: Listener[] = []
@@ -103,7 +107,7 @@ export function createDoors(
   const peerApp = (): ReturnType<typeof createPeerApp> =>
     createPeerApp(
       {
-        holdings: createHoldings({ policy: sharePolicy, table, index, blocks }),
+        holdings: sharing.holdings,
         underWay: createNarsUnderWay({
           underWay: transfers.underWay,
           shareable: engine.shareable,
@@ -155,12 +159,14 @@ export function createDoors(
       void keepPruning(table, log, signal)
       void keepTidy(keeper, log, signal)
       if (config.audit.maxBytesPerDay > 0) void keepAuditing(auditor, log, signal)
+      if (sharing.indexer !== undefined) void keepIndexing(sharing.indexer, log, signal)
       return {
         cacheUrl: cacheUrl(cache.address),
         ...(peer === undefined ? {} : { peerUrl: cacheUrl(peer.address) }),
         ...(node === undefined ? {} : { swarm: { peerId: node.peerId, addrs: node.addrs() } }),
       }
     },
+    answering: () => listeners.reduce((sum, listener) => sum + listener.answering(), 0),
     async close(graceMs) {
       timers.abort()
       await Promise.all(listeners.map((listener) => listener.close(graceMs)))

@@ -19,6 +19,7 @@ import { createPublisher } from '../publish/publish.ts'
 import { cacheUrl, createDoors } from './doors.ts'
 import { createEngine } from './engine.ts'
 import { openFeeds } from './feeds.ts'
+import { createSharing } from './sharing.ts'
 import { openState } from './state.ts'
 import { createNeighbours } from './neighbours.ts'
 import { createSwarm } from './swarm.ts'
@@ -32,6 +33,8 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   const swarm = createSwarm(config, state, { log })
   const neighbours = createNeighbours(config, { state, swarm }, { log, clock })
   const engine = createEngine(config, { state, feeds, swarm, neighbours }, { log, clock })
+  const isBusy = (): boolean => engine.transfers.running() + doors.answering() > 0
+  const sharing = createSharing(config, state, { isBusy, log, clock })
   const { index, table, store, spool, keeper, sharePolicy } = state
   const { upstreams, openCache, blockSources, scores, resolver, transfers, auditor } = engine
   const { follower, published, feedPlace, feedDeps } = feeds
@@ -56,6 +59,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     ),
     peers: blockSources().map(({ id }) => id),
     spool: describeSpool(spool.usage(), spool.freeBytes()),
+    ...(sharing.indexer === undefined ? {} : { store: sharing.indexer.status() }),
     transfers: { running: transfers.running() },
     sources: describeSources(scores),
     blocks: describeBlocks(scores, given.total()),
@@ -84,7 +88,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   const doors = createDoors(
     config,
     version,
-    { state, feeds, swarm, neighbours, engine, budgets, operations },
+    { state, feeds, swarm, neighbours, engine, budgets, sharing, operations },
     { log, given },
   )
 
@@ -98,6 +102,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
       await doors.close(graceMs)
       transfers.close()
       await neighbours.close()
+      sharing.close()
       await swarm.close()
       await Promise.all([engine.close(), feeds.close()])
       state.close()

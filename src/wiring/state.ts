@@ -1,9 +1,12 @@
 /** What lies in the state directory and in the Nix store: databases, spool, index, and who may have what of it. */
 import { join } from 'node:path'
+import type { DatabaseSync } from 'node:sqlite'
 import { shares } from '../config/config.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../log.ts'
 import { trustedKeys } from '../nix/key.ts'
+import { openAskedPaths } from '../publish/asked-paths.ts'
+import type { AskedPaths } from '../publish/asked-paths.ts'
 import { createSharePolicy } from '../publish/share-policy.ts'
 import type { SharePolicy } from '../publish/share-policy.ts'
 import { reviewSharing } from '../publish/share-review.ts'
@@ -23,7 +26,7 @@ import { openCacheDatabase, openPreciousDatabase } from '../state/cache-database
 import { lockStateDir } from '../state/lock.ts'
 import { StoreUnavailableError } from '../store/errors.ts'
 import { openLocalStore } from '../store/local-store.ts'
-import type { LocalStore } from '../store/local-store.ts'
+import type { ListableStore } from '../store/local-store.ts'
 import { createNarInfoTable } from '../substitute/narinfo-table.ts'
 import type { NarInfoTable } from '../substitute/narinfo-table.ts'
 import { createPolicy } from '../substitute/policy.ts'
@@ -35,14 +38,16 @@ export interface NodeState {
   readonly stateDb: string
   readonly spoolDir: string
   readonly keysDir: string
+  readonly db: DatabaseSync
+  readonly bestEffort: BestEffort
   readonly feedDb: ReturnType<typeof openPreciousDatabase>
   readonly index: LeafIndex
   /** The index for who only adds to it what it may as well do without. */
   readonly knownLeaves: LeafIndex
   readonly table: NarInfoTable
+  readonly asked: AskedPaths
   readonly neighbourRows: NeighbourRows
-  readonly bestEffort: BestEffort
-  readonly store: LocalStore | undefined
+  readonly store: ListableStore | undefined
   readonly spool: Spool
   readonly blocks: LocalBlocks
   readonly keeper: SpoolKeeper
@@ -62,9 +67,10 @@ export async function openState(
   const stateDb = join(stateDir, 'state.sqlite')
   const spoolDir = join(stateDir, 'spool')
   const bestEffort = createBestEffort({ log, clock })
-  const { db, index, table, neighbourRows } = openCacheDatabase(stateDb, { log }, (opened) => ({
+  const { db, index, table, asked, neighbourRows } = openCacheDatabase(stateDb, { log }, (opened) => ({
     index: openLeafIndex(opened),
     table: createNarInfoTable({ db: opened, clock, log }, { storeDir }),
+    asked: openAskedPaths({ db: opened, bestEffort }),
     neighbourRows: openNeighbourRows(opened),
   }))
   const feedDb = openPreciousDatabase(join(stateDir, 'feeds.sqlite'))
@@ -86,12 +92,14 @@ export async function openState(
     stateDb,
     spoolDir,
     keysDir: join(stateDir, 'keys'),
+    db,
+    bestEffort,
     feedDb,
     index,
     knownLeaves,
     table,
+    asked,
     neighbourRows,
-    bestEffort,
     store,
     spool,
     blocks: createLocalBlocks({ index, spool, log, ...(store === undefined ? {} : { store }) }),
@@ -119,7 +127,7 @@ export async function openState(
 }
 
 /** A machine without Nix has none, and that is no error: bytes then come from the spool alone. */
-function openStore(config: Config, log: Log): LocalStore | undefined {
+function openStore(config: Config, log: Log): ListableStore | undefined {
   const { storeDir, storeRoot } = config
   try {
     return openLocalStore({ storeDir, ...(storeRoot === undefined ? {} : { root: storeRoot }) }, { log })

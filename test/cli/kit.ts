@@ -60,6 +60,7 @@ export const STATUS: StatusDocument = {
       { address: '10.0.0.3', bytes: 0, requests: 9, refused: 2 },
     ],
   },
+  store: { indexed: 40, indexed_bytes: 1_048_576, to_go: 2, to_go_bytes: 3_145_728 },
   transfers: { running: 0 },
   sources: [
     { id: 'upstream:https://cache.nixos.org', bytes: 0, faults: 2, lies: 0, out: true },

@@ -91,6 +91,7 @@ spool             1 NAR, 1.2 MiB of 20.0 GiB
                   2 parts of NARs, 4.0 KiB
                   keeps 4.0 GiB of the disk free; 50.0 GiB free
                   evicted 3, 1.0 MiB
+out of the store  40 paths by CID, 1.0 MiB; 2 NARs, 3.0 MiB to go
 transfers         0 running
 blocks            50.0 MiB got, 15.0 MiB on the wire
                   1.0 MiB given over HTTP

@@ -5,11 +5,14 @@ import type { DatabaseSync } from 'node:sqlite'
 import { test, type TestContext } from 'node:test'
 import * as fc from 'fast-check'
 import { sha256 } from '../../src/dag/cid.ts'
+import { planSmallNar } from '../../src/dag/planner.ts'
 import type { NarPlan } from '../../src/dag/planner.ts'
 import { LEAF_BYTES, leafCount, leafSize } from '../../src/dag/profile.ts'
+import { createTreeBuilder } from '../../src/dag/tree.ts'
 import { LEAF_LOCATIONS_MAX_COUNT } from '../../src/limits.ts'
 import { narHashDigest, narHashFromDigest } from '../../src/nix/hash.ts'
 import { parseStorePathBaseName } from '../../src/nix/store-path.ts'
+import { encodeNix32 } from '../../src/nix/nix32.ts'
 import { openLeafIndex, type LeafIndex } from '../../src/spool/leaf-index.ts'
 import { openDatabase } from '../../src/state/database.ts'
 import { tempDir } from '../kit/temp.ts'
@@ -251,3 +254,76 @@ test('a read-only connection answers while another one writes', async (t) => {
   assert.equal(worker.locate(digestOf(plan, 0)).length, 1)
   assert.throws(() => worker.drop(plan.narHash), /readonly/)
 })
+
+test('a NAR goes with the last place of its bytes', async (t) => {
+  const { index, db } = await emptyIndex(t)
+  const [one, spooled] = [planOf(noise(3 * LEAF_BYTES)), planOf(noise(2 * LEAF_BYTES, 'x'))]
+  for (const plan of [one, spooled]) {
+    index.put(plan, { shared: true, storePath: path('x'), inSpool: plan === spooled })
+    index.addPath(plan.narHash, path('y'))
+  }
+  assert.deepEqual(
+    index.list(0, 9).map(({ narHash, storePaths }) => [narHash, storePaths]),
+    [one, spooled].map(({ narHash }) => [narHash, [path('x'), path('y')]]),
+  )
+  for (const plan of [one, spooled]) index.removePath(plan.narHash, path('x'))
+  assert.deepEqual(index.nar(one.narHash)?.storePaths, [path('y')])
+  for (const plan of [one, spooled]) index.removePath(plan.narHash, path('y'))
+  assert.equal(index.nar(one.narHash), undefined)
+  assert.deepEqual(index.nar(spooled.narHash)?.storePaths, [])
+  assert.equal(rowsIn(db, 'dag_leaf'), 2)
+  const [last] = index.list(0, 9)
+  assert.deepEqual(index.list(last?.id ?? 0, 9), [])
+})
+
+test('the index of 100 GiB takes less than 100 MB, here a tenth of both', async (t) => {
+  const { index, db } = await emptyIndex(t)
+  const tenth = { nars: 5_000, leaves: 10_240 }
+  /** As many leaves as the mean of what a store has: one NAR in five is large, and a few of these very large. */
+  const leavesOf = (at: number): number => (at % 500 === 0 ? 130 : at % 5 === 0 ? 5 : 1)
+  const random = randomSource()
+  const paths = { leaves: 0, nodes: 0 }
+  for (let at = 0; at < tenth.nars; at++) {
+    const count = leavesOf(at)
+    const plan = planOfDigests(Array.from({ length: count }, () => random(32)))
+    index.put(plan, {
+      shared: true,
+      storePath: parseStorePathBaseName(`${encodeNix32(random(20))}-a-package-of-usual-length-1.2.3`),
+      inSpool: false,
+    })
+    paths.leaves += count
+    paths.nodes += plan.nodes.length
+  }
+  assert.ok(paths.leaves >= tenth.leaves, String(paths.leaves))
+  assert.ok(paths.nodes >= tenth.nars / 5)
+  const [pages, size] = ['page_count', 'page_size'].map((name) =>
+    Number(db.prepare(`PRAGMA ${name}`).get()?.[name]),
+  )
+  const bytes = (pages ?? Number.NaN) * (size ?? Number.NaN)
+  t.diagnostic(`${bytes} bytes for ${tenth.nars} NARs, ${paths.leaves} leaves`)
+  assert.ok(bytes < 10_000_000, String(bytes))
+})
+
+/** Bytes that no database can press together, the same each time. */
+function randomSource(): (count: number) => Uint8Array {
+  let count = 0
+  return (length) =>
+    createHash('shake256', { outputLength: length })
+      .update(String((count += 1)))
+      .digest()
+}
+
+/** The plan of a NAR with these leaves, the last of them of one byte. */
+function planOfDigests(digests: readonly Uint8Array[]): NarPlan {
+  const [first = new Uint8Array(32)] = digests
+  if (digests.length === 1) return planSmallNar(narHashFromDigest(first), LEAF_BYTES)
+  const tree = createTreeBuilder()
+  for (const [at, digest] of digests.entries()) tree.addLeaf(digest, at < digests.length - 1 ? LEAF_BYTES : 1)
+  const narSize = (digests.length - 1) * LEAF_BYTES + 1
+  return {
+    narHash: narHashFromDigest(sha256(first)),
+    narSize,
+    leaves: Buffer.concat(digests),
+    ...tree.finish(),
+  }
+}

@@ -199,3 +199,42 @@ describe('closure', { skip: skipWithoutNix() }, () => {
     assert.equal(store.open().closure([a]).length, 2)
   })
 })
+
+describe('list', { skip: skipWithoutNix() }, () => {
+  it('gives all valid paths in the order of their registration, some at a time', async (t) => {
+    const store = await realStore(t)
+    const paths: StorePath[] = []
+    for (const name of ['one', 'two', 'three']) paths.push(await addFile(store, name))
+    tamper(store, 'UPDATE ValidPaths SET sigs = ? WHERE path = ?', 'a:b', `/nix/store/${paths[1]}`)
+    tamper(store, 'UPDATE ValidPaths SET hash = ? WHERE path = ?', 'md5:x', `/nix/store/${paths[2]}`)
+    const local = store.open()
+    const first = local.list(0, 2)
+    assert.deepEqual(
+      first.paths.map(({ storePath, isSigned }) => [storePath, isSigned]),
+      [
+        [paths[0], false],
+        [paths[1], true],
+      ],
+    )
+    const { narHash, narSize } = infoOf(local, paths[0]!)
+    assert.deepEqual(first.paths[0], { storePath: paths[0], narHash, narSize, isSigned: false })
+    // A row that cannot be read ends nothing.
+    const second = local.list(first.last ?? 0, 2)
+    assert.deepEqual(second.paths, [])
+    assert.deepEqual(local.list(second.last ?? 0, 2), { paths: [], last: undefined })
+  })
+
+  it('has another change mark after Nix has written, and after nothing else', async (t) => {
+    const store = await realStore(t)
+    await addFile(store, 'one')
+    const local = store.open()
+    const before = local.changeMark()
+    local.list(0, 9)
+    assert.equal(local.changeMark(), before)
+    const path = await addFile(store, 'two')
+    const after = local.changeMark()
+    assert.notEqual(after, before)
+    execFileSync('nix-store', ['--store', store.root, '--delete', `/nix/store/${path}`], { stdio: 'pipe' })
+    assert.notEqual(local.changeMark(), after)
+  })
+})
