@@ -7,6 +7,7 @@ import type { ByteRange, CallOptions } from '../source.ts'
 import type { LocalStore } from '../store/local-store.ts'
 import type { Stamp } from '../store/stamp.ts'
 import type { NarHash } from '../nix/hash.ts'
+import type { StorePath } from '../nix/store-path.ts'
 import { SpoolMissError } from './errors.ts'
 import type { LeafIndex, LeafLocation } from './leaf-index.ts'
 import { createProofs } from './proofs.ts'
@@ -21,8 +22,11 @@ export interface LocalBlocks {
   get(cid: CID, scope: BlockScope, options: CallOptions): Promise<Uint8Array | undefined>
   /** The same in a buffer that is used again once it is released: for who sends a block away and forgets it. */
   lend(cid: CID, scope: BlockScope, options: CallOptions): Promise<LentBlock | undefined>
-  /** As `lend` with scope 'all', a leaf of a NAR that is known: looked for there first, without asking the index. */
-  lendLeaf(leaf: KnownLeaf, options: CallOptions): Promise<LentBlock | undefined>
+  /**
+   * As `lend`, a leaf of a NAR that is known, and may be had in this scope: looked for there first, without asking the index
+   * for each of its leaves.
+   */
+  lendLeaf(leaf: KnownLeaf, scope: BlockScope, options: CallOptions): Promise<LentBlock | undefined>
   /** Bytes of the block if the index knows it, without a look at the disk. */
   size(cid: CID, scope: BlockScope): number | undefined
 }
@@ -34,6 +38,8 @@ interface KnownLeaf {
   /** In the NAR. */
   readonly offset: number
   readonly size: number
+  /** As the index has them; asked for otherwise. */
+  readonly storePaths?: readonly StorePath[]
 }
 
 export interface LentBlock {
@@ -82,7 +88,7 @@ export function createLocalBlocks(deps: {
       }
     }
     if (store === undefined) return
-    for (const path of index.nar(narHash)?.storePaths ?? []) {
+    for (const path of location.storePaths ?? index.nar(narHash)?.storePaths ?? []) {
       yield {
         place: `store:${path}`,
         location,
@@ -179,14 +185,14 @@ export function createLocalBlocks(deps: {
 
     lend,
 
-    async lendLeaf(leaf, options) {
+    async lendLeaf(leaf, scope, options) {
       options.signal.throwIfAborted()
       const buffer = buffers.take()
       const bytes = buffer.subarray(0, leaf.size)
       if (await readFrom(leaf, leaf.cid, bytes, options))
         return { bytes, release: () => buffers.give(buffer) }
       buffers.give(buffer)
-      return lend(leaf.cid, 'all', options)
+      return lend(leaf.cid, scope, options)
     },
 
     size(cid, scope) {
@@ -196,7 +202,7 @@ export function createLocalBlocks(deps: {
   }
 }
 
-type LeafPlace = Pick<LeafLocation, 'narHash' | 'narSize' | 'offset' | 'size'>
+type LeafPlace = Pick<LeafLocation, 'narHash' | 'narSize' | 'offset' | 'size'> & Pick<KnownLeaf, 'storePaths'>
 
 interface Reader {
   /** For the log. */

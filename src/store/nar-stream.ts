@@ -83,15 +83,17 @@ async function fill(
 }
 
 function readPiece(piece: NarFilePiece, target: Uint8Array, stamp?: StampBuilder): void {
-  const fd = openAsLaidOut(piece)
+  const { path } = piece.file
+  const fd = orChanged(path, () => openSync(path, OPEN_FLAGS))
   try {
     let done = 0
     while (done < target.length) {
-      const count = readSync(fd, target, done, target.length - done, piece.from + done)
-      if (count === 0) throw changed(piece, `ends at byte ${piece.from + done}`)
+      const at = piece.from + done
+      const count = orChanged(path, () => readSync(fd, target, done, target.length - done, at))
+      if (count === 0) throw changed(piece, `ends at byte ${at}`)
       done += count
     }
-    stamp?.add(fstatSync(fd))
+    checkAsLaidOut(piece, fd, stamp)
   } finally {
     closeSync(fd)
   }
@@ -99,27 +101,33 @@ function readPiece(piece: NarFilePiece, target: Uint8Array, stamp?: StampBuilder
 
 /** In the thread pool: cold contents of this size take a disk longer than anybody else should wait. */
 async function readLargePiece(piece: NarFilePiece, target: Uint8Array, stamp?: StampBuilder): Promise<void> {
-  const fd = openAsLaidOut(piece)
+  const { path } = piece.file
+  const fd = orChanged(path, () => openSync(path, OPEN_FLAGS))
   try {
     let done = 0
     while (done < target.length) {
-      const { bytesRead } = await readAsync(fd, target, done, target.length - done, piece.from + done)
-      if (bytesRead === 0) throw changed(piece, `ends at byte ${piece.from + done}`)
+      const at = piece.from + done
+      const { bytesRead } = await readAsync(fd, target, done, target.length - done, at).catch(
+        (error: unknown) =>
+          orChanged(path, () => {
+            throw error
+          }),
+      )
+      if (bytesRead === 0) throw changed(piece, `ends at byte ${at}`)
       done += bytesRead
     }
-    stamp?.add(fstatSync(fd))
+    checkAsLaidOut(piece, fd, stamp)
   } finally {
     closeSync(fd)
   }
 }
 
-function openAsLaidOut(piece: NarFilePiece): number {
-  const { path, size } = piece.file
-  const fd = orChanged(path, () => openSync(path, OPEN_FLAGS))
+/** After the read: one look at the file serves for that and for the stamp, and of 5,000 small files each look counts. */
+function checkAsLaidOut(piece: NarFilePiece, fd: number, stamp: StampBuilder | undefined): void {
   const stats = fstatSync(fd)
-  if (stats.isFile() && stats.size === size) return fd
-  closeSync(fd)
-  throw changed(piece, stats.isFile() ? `has ${stats.size} bytes` : 'is no file')
+  if (!stats.isFile()) throw changed(piece, 'is no file')
+  if (stats.size !== piece.file.size) throw changed(piece, `has ${stats.size} bytes`)
+  stamp?.add(stats)
 }
 
 function changed({ file }: NarFilePiece, what: string): StorePathChangedError {

@@ -6,6 +6,7 @@ import type { CID } from 'multiformats/cid'
 import { DagError, readNode } from '../dag/reader.ts'
 import type { DagLink } from '../dag/reader.ts'
 import type { NarHash } from '../nix/hash.ts'
+import type { StorePath } from '../nix/store-path.ts'
 import type { ByteRange, ReadOptions } from '../source.ts'
 import type { LentBlock, LocalBlocks } from '../spool/local-blocks.ts'
 import { chunkOptions } from '../spool/chunk-buffers.ts'
@@ -35,24 +36,24 @@ export async function* readSealedNar(
   }
 }
 
-/** @throws BlockUnavailableError at the first leaf that is not here any more, or not as it was */
+/** @param nar.storePaths as the index has them, if they are known @throws BlockUnavailableError at the first leaf that is not here any more, or not as it was */
 export async function* readLocalNar(
-  nar: { narHash: NarHash; root: CID; narSize: number },
+  nar: { narHash: NarHash; root: CID; narSize: number; storePaths?: readonly StorePath[] },
   range: ByteRange,
   blocks: LocalBlocks,
   scope: 'shared' | 'all',
   options: ReadOptions,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const { narHash, narSize } = nar
+  const { narHash, narSize, storePaths } = nar
+  const place = storePaths === undefined ? { narHash, narSize } : { narHash, narSize, storePaths }
   const here = <T>(link: DagLink, found: T | undefined): T => {
     if (found !== undefined) return found
     throw new BlockUnavailableError(`block ${link.cid.toString()} is not here any more`)
   }
   const get = async (link: DagLink): Promise<LentBlock> => {
-    if (options.reuse === true && scope === 'all') {
-      return here(link, await blocks.lendLeaf({ ...link, narHash, narSize }, options))
+    if (options.reuse === true) {
+      return here(link, await blocks.lendLeaf({ ...link, ...place }, scope, options))
     }
-    if (options.reuse === true) return here(link, await blocks.lend(link.cid, scope, options))
     return { bytes: here(link, await blocks.get(link.cid, scope, options)), release: () => {} }
   }
   const links = leafLinks(
