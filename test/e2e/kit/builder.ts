@@ -15,21 +15,25 @@ export interface Builder extends NixMachine {
   readonly top: string
   readonly closure: readonly ValidPath[]
   /** Builds another attribute, signed with the same key. @returns its store path */
-  also: (attribute: string) => Promise<string>
+  also: (attribute: string, args?: readonly string[]) => Promise<string>
 }
 
 const PACKAGES = fileURLToPath(new URL('packages.nix', import.meta.url))
 export const KEY_NAME = 'e2e-1'
 
-/** @param attribute of packages.nix */
-export async function openBuilder(stage: Stage, attribute: string): Promise<Builder> {
+/** @param attribute of packages.nix @param args of `nix-build`, such as packages.nix takes */
+export async function openBuilder(
+  stage: Stage,
+  attribute: string,
+  args: readonly string[] = [],
+): Promise<Builder> {
   const key = generateSecretKey(KEY_NAME, randomBytes)
   const keyFile = join(stage.dir, 'secret-key')
   await writeFile(keyFile, `${formatSecretKey(key)}\n`, { mode: 0o600 })
   const machine = await openNixMachine(stage, 'builder')
-  const also = (one: string): Promise<string> =>
-    machine.build(PACKAGES, one, ['--option', 'secret-key-files', keyFile])
-  const top = await also(attribute)
+  const also = (one: string, more: readonly string[] = []): Promise<string> =>
+    machine.build(PACKAGES, one, ['--option', 'secret-key-files', keyFile, ...more])
+  const top = await also(attribute, args)
   const closure = closureOf(machine.validPaths(), top)
   return { ...machine, publicKey: formatPublicKey(key.publicKey), top, closure, also }
 }

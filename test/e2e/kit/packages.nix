@@ -1,4 +1,5 @@
 # Input-addressed packages out of nothing but the host's shell and coreutils, with all that a NAR can hold.
+{ diskBytes ? 300000000 }:
 let
   build = name: script: inputs:
     derivation (inputs // {
@@ -78,6 +79,13 @@ rec {
     inherit large smallFiles;
     library = library 17;
     manual = build "manual-1.0" "echo 'a store path that is a file' > $out" { };
+  };
+
+  # So many bytes in a few large paths, and some small ones.
+  disk = build "disk-1.0" "echo $parts $library $smallFiles > $out" {
+    inherit smallFiles;
+    library = library 17;
+    parts = map (number: random "disk-${toString number}" (diskBytes / 4)) [ 1 2 3 4 ];
   };
 
   # More leaves than are asked for at once; the NARs of the first two have the same size.
