@@ -13,6 +13,7 @@ import { benchFetch } from './cases/fetch.ts'
 import { benchFirstTimeCompressed } from './cases/first-time-compressed.ts'
 import { benchFirstTime } from './cases/first-time.ts'
 import { benchLarge } from './cases/large.ts'
+import { benchLiveStore } from './cases/live-store.ts'
 import { benchMany } from './cases/many.ts'
 import { benchMiss } from './cases/miss.ts'
 import { benchPublish } from './cases/publish.ts'
@@ -32,6 +33,7 @@ const CASES = {
   large: benchLarge,
   'warm-nar': benchWarmNar,
   'warm-narinfo': benchWarmNarInfo,
+  'live-store': benchLiveStore,
   'dead-peers': benchDeadPeers,
   miss: benchMiss,
   many: benchMany,
