@@ -19,6 +19,7 @@ import { formatSignature, sign } from '../../src/nix/signature.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
 import type { StorePath } from '../../src/nix/store-path.ts'
 import { SourceMissError } from '../../src/source.ts'
+import { ALONG_HEADER } from '../../src/swarm/along-wire.ts'
 import type { SwarmNode } from '../../src/swarm/node.ts'
 import { openNode } from '../../src/wiring/node.ts'
 import { recordingLog } from '../kit/log.ts'
@@ -128,6 +129,7 @@ function* requestsFor({ path, plan }: Held): Generator<[target: string, init: Re
     { headers: { 'If-None-Match': `"${plan.root.toString()}.raw"` } },
   ]
   yield [`nar/${plan.narHash}.nar`, { headers: { 'If-None-Match': `"${plan.narHash}"` } }]
+  yield [`nar/${plan.narHash}.nar`, { headers: { [ALONG_HEADER]: 'begun=50, expected=50' } }]
 }
 
 async function askPeer({ peerUrl }: Serving, target: string, init: RequestInit = {}): Promise<Response> {
