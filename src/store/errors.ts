@@ -25,7 +25,7 @@ export class StorePathChangedError extends Error {
 }
 
 /** What the system says when the thing at a path is no longer the thing that was there. */
-const CHANGED_CODES = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'EISDIR', 'EINVAL', 'ENXIO', 'EAGAIN'])
+const CHANGED_CODES = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'EISDIR', 'EINVAL', 'ENXIO', 'ESPIPE'])
 
 /** Runs one file system call on a path below a store path. @throws StorePathChangedError when what it found is gone */
 export function orChanged<T>(path: string | Buffer, call: () => T): T {
