@@ -8,7 +8,7 @@ import {
 import { isPrivateAddress, literalAddress } from '../config/ip-address.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
-import { COST, neighbourSource, SourceFaultError, SourceLieError } from '../source.ts'
+import { COST, neighbourSource, SourceFaultError, SourceLieError, SourceRestingError } from '../source.ts'
 import type { BlockSource, CallOptions, Cost, NarInfoSource, SourceId, StreamSource } from '../source.ts'
 import { abortable } from '../upstream/abortable.ts'
 import { DeadlineError, PageError, StatusError, UpstreamUnfitError } from '../upstream/errors.ts'
@@ -25,6 +25,10 @@ export interface OpenNeighbour {
   readonly blocks: BlockSource
   /** Of its whole NARs. */
   readonly streamId: SourceId
+  /** It gave wrong bytes: whoever has one of its sources in hand gets no more by it. */
+  lied(reason: string): void
+  /** The table lets it be asked again. */
+  forgive(): void
   /** Cuts what is under way. */
   close(): Promise<void>
 }
@@ -65,6 +69,7 @@ export function openNeighbour(
   let heardAt = -Infinity
   let isLate = false
   // A narswarm is one. What was named by URL may be a gateway of the whole world, which is told no path that we look for.
+  let isOut = false
   let isCache: boolean | undefined = id.startsWith('narswarm:') ? true : undefined
   let checkedAt = -Infinity
   let checking: Promise<void> | undefined
@@ -74,11 +79,16 @@ export function openNeighbour(
     isLate = false
   }
 
+  const lied = (reason: string): void => {
+    isOut = true
+    neighbours.lied(id, reason)
+  }
+
   const judge = (error: unknown, begun: number): void => {
     if (error instanceof SourceLieError) {
       const isUnusable = error.cause instanceof PageError || error.cause instanceof RangeError
       if (isUnusable) neighbours.failed(id, error.message)
-      else neighbours.lied(id, error.message)
+      else lied(error.message)
     } else if (error instanceof SourceFaultError) {
       if (error.cause instanceof DeadlineError && heardAt > begun) return
       neighbours.failed(id, error.message)
@@ -113,8 +123,24 @@ export function openNeighbour(
     return isCache === true
   }
 
+  const listening = (stream: StreamSource): StreamSource => ({
+    ...stream,
+    async *open(nar, from, options) {
+      if (isOut) throw new SourceRestingError(streamId, OUT)
+      for await (const bytes of stream.open(nar, from, options)) {
+        if (isOut) throw new SourceRestingError(streamId, OUT)
+        heard()
+        yield bytes
+      }
+    },
+  })
+
   return {
     streamId,
+    lied,
+    forgive() {
+      isOut = false
+    },
     narInfos: {
       id: sourceId,
       cost,
@@ -134,7 +160,7 @@ export function openNeighbour(
           const told = await cache.lookup(hashPart, options)
           heard()
           neighbours.answered(id)
-          return told?.stream === undefined ? told : { ...told, stream: heardOf(told.stream, heard) }
+          return told?.stream === undefined ? told : { ...told, stream: listening(told.stream) }
         } catch (error) {
           if (!options.signal.aborted) judge(error, begun)
           throw error
@@ -146,8 +172,9 @@ export function openNeighbour(
     blocks: {
       id: sourceId,
       cost,
-      fetch: (block, options) =>
-        gateway.fetch(
+      async fetch(block, options) {
+        if (isOut) throw new SourceFaultError(sourceId, OUT)
+        return gateway.fetch(
           {
             ...block,
             onBytes(count) {
@@ -156,7 +183,8 @@ export function openNeighbour(
             },
           },
           options,
-        ),
+        )
+      },
     },
     async close() {
       await Promise.all([gateway.close(), cache.close()])
@@ -164,17 +192,7 @@ export function openNeighbour(
   }
 }
 
-function heardOf(stream: StreamSource, heard: () => void): StreamSource {
-  return {
-    ...stream,
-    async *open(nar, from, options) {
-      for await (const bytes of stream.open(nar, from, options)) {
-        heard()
-        yield bytes
-      }
-    },
-  }
-}
+const OUT = 'it gave wrong bytes a moment ago'
 
 /** Who was named by URL may be anywhere. */
 function costOf({ url, from }: Neighbour): Cost {

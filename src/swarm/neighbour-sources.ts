@@ -22,7 +22,7 @@ export function createNeighbourSources(deps: NeighbourDeps, config: { storeDir: 
   const { neighbours } = deps
   /** By id and URL, those that were asked longest ago first. */
   const open = new Map<string, OpenNeighbour>()
-  const bySource = new Map<SourceId, NeighbourId>()
+  const bySource = new Map<SourceId, { id: NeighbourId; one: OpenNeighbour }>()
 
   const current = (): { one: OpenNeighbour; hasGateway: boolean }[] => {
     const found = neighbours.current().map((neighbour) => {
@@ -30,7 +30,9 @@ export function createNeighbourSources(deps: NeighbourDeps, config: { storeDir: 
       const one = open.get(key) ?? openNeighbour(neighbour, deps, config)
       open.delete(key)
       open.set(key, one)
-      bySource.set(one.blocks.id, neighbour.id).set(one.streamId, neighbour.id)
+      const found = { id: neighbour.id, one }
+      bySource.set(one.blocks.id, found).set(one.streamId, found)
+      one.forgive()
       return { one, hasGateway: neighbour.kind === 'narswarm' }
     })
     forgetOld(found.length)
@@ -48,17 +50,18 @@ export function createNeighbourSources(deps: NeighbourDeps, config: { storeDir: 
     }
   }
 
-  const told = (source: SourceId, tell: (id: NeighbourId) => void): void => {
-    const id = bySource.get(source)
-    if (id !== undefined) tell(id)
-  }
-
   return {
     narInfos: () => current().map(({ one }) => one.narInfos),
     blocks: () => current().flatMap(({ one, hasGateway }) => (hasGateway ? [one.blocks] : [])),
-    answered: (source) => told(source, (id) => neighbours.answered(id)),
-    failed: (source, reason) => told(source, (id) => neighbours.failed(id, reason)),
-    lied: (source, reason) => told(source, (id) => neighbours.lied(id, reason)),
+    answered(source) {
+      const found = bySource.get(source)
+      if (found !== undefined) neighbours.answered(found.id)
+    },
+    failed(source, reason) {
+      const found = bySource.get(source)
+      if (found !== undefined) neighbours.failed(found.id, reason)
+    },
+    lied: (source, reason) => bySource.get(source)?.one.lied(reason),
     async close() {
       await Promise.all([...open.values()].map((one) => one.close()))
     },

@@ -25,9 +25,13 @@ import type { Rewriting } from '../../src/substitute/rewriting.ts'
 import { createScores } from '../../src/substitute/scores.ts'
 import type { Scores } from '../../src/substitute/scores.ts'
 import { createTransfers } from '../../src/substitute/transfers.ts'
+import { createNeighbourSources } from '../../src/swarm/neighbour-sources.ts'
+import type { Neighbours } from '../../src/swarm/neighbours.ts'
+import { createXzThreads } from '../../src/upstream/xz-threads.ts'
 import type { AlongFinder } from '../../src/swarm/along-finder.ts'
 import { STORE_DIR } from '../nix/genuine.ts'
 import { sampleKey } from '../nix/sample.ts'
+import { neighboursOf } from '../swarm/near.ts'
 import { leafOf, planOf, spoolBench } from '../spool/kit.ts'
 
 export const signer = sampleKey('signer-1', 1)
@@ -227,6 +231,7 @@ export async function engine(
     rewriting?: Rewriting
     spool?: Partial<SpoolDeps>
     shareable?: boolean
+    neighbours?: Neighbours
     along?: (scores: Scores) => AlongFinder
     clock?: () => number
   },
@@ -244,8 +249,27 @@ export async function engine(
   const index = openLeafIndex(db)
   const blocks = createLocalBlocks({ index, spool, log, ...(store === undefined ? {} : { store }) })
   const table = createNarInfoTable({ db, clock, log }, { storeDir: STORE_DIR })
-  const resolver = createResolver({ policy: testPolicy, table, sources, log })
-  const scores = createScores({ clock })
+  const near = createNeighbourSources(
+    {
+      neighbours: parts.neighbours ?? neighboursOf(),
+      xzThreads: createXzThreads(),
+      clock,
+      random: () => 0.5,
+      log,
+    },
+    { storeDir: STORE_DIR },
+  )
+  t.after(() => near.close())
+  const resolver = createResolver({
+    policy: testPolicy,
+    table,
+    sources,
+    neighbours: () => near.narInfos(),
+    forged: near.lied,
+    log,
+  })
+  const listener = { answered: near.answered, faulted: near.failed, lied: near.lied }
+  const scores = createScores({ clock, listener })
   const badRoots: string[] = []
   const transfers = createTransfers({
     resolver,
@@ -253,14 +277,17 @@ export async function engine(
     index,
     blocks,
     store,
-    blockSources: () => blockSources,
+    blockSources: () => [...near.blocks(), ...blockSources],
     rewriting,
     scores,
     clock,
     log,
     shareable: () => shareable,
     ...(parts.along === undefined ? {} : { along: parts.along(scores) }),
-    badRoot: (_, way) => badRoots.push(way.kind === 'blocks' ? way.root.toString() : way.source.id),
+    badRoot(_, way) {
+      badRoots.push(way.kind === 'blocks' ? way.root.toString() : way.source.id)
+      if (way.kind === 'blocks') near.lied(way.told, 'told a wrong CID')
+    },
   })
   t.after(() => transfers.close())
   return { ...bench, index, blocks, table, resolver, scores, badRoots, transfers, sources }
