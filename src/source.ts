@@ -18,6 +18,11 @@ export function neighbourSource(name: string): SourceId {
   return `${NEIGHBOUR}${name}`
 }
 
+/** Whether it is a binary cache that the user chose. */
+export function isUpstream(id: SourceId): boolean {
+  return id.startsWith('upstream:')
+}
+
 /** Whether it is a neighbour's, whom nobody vouches for. */
 export function isNeighbour(id: SourceId): boolean {
   return id.startsWith(NEIGHBOUR)

@@ -7,6 +7,7 @@ import type {
   UploadStatus,
   StoreStatus,
   UpstreamReport,
+  FetchedReport,
 } from '../operations/status.ts'
 import { createAdminClient } from './admin-client.ts'
 import { adminSocketPath } from './connect.ts'
@@ -48,6 +49,7 @@ function printStatus(output: Output, it: StatusDocument): void {
     ['spool', spoolFacts(spool)],
     ...(it.store === undefined ? [] : [storeFact(it.store)]),
     ['transfers', [`${transfers.running} running`]],
+    ['fetched', fetchedFacts(it.fetched)],
     ['blocks', blockFacts(it.blocks)],
     ['audits', auditFacts(it.audit)],
   ]
@@ -111,6 +113,14 @@ function storeFact(store: StoreStatus): [string, string[]] {
   const rest =
     toGo === undefined ? 'looking for more' : `${count(toGo, 'NAR')}, ${formatBytes(bytesToGo)} to go`
   return ['out of the store', [`${count(indexed, 'path')} by CID, ${formatBytes(bytes)}; ${rest}`]]
+}
+
+function fetchedFacts({ bytes, from_neighbours, from_upstreams, neighbours }: FetchedReport): string[] {
+  if (bytes === 0) return ['nothing yet']
+  return [
+    `${formatBytes(from_neighbours)} of ${formatBytes(bytes)} came from neighbours; upstreams sent ${formatBytes(from_upstreams)}`,
+    ...neighbours.map((one) => `${formatBytes(one.bytes)} by ${one.id}`),
+  ]
 }
 
 function auditFacts(audit: AuditStatus): string[] {

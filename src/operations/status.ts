@@ -9,6 +9,7 @@ import type { FeedStatus } from '../feed/follower.ts'
 import type { PublisherStatus } from '../feed/publisher.ts'
 import type { SpoolUsage } from '../spool/spool.ts'
 import type { Scores } from '../substitute/scores.ts'
+import type { FetchedBytes } from '../substitute/tally.ts'
 import type { UpstreamStatus } from '../upstream/upstream.ts'
 import type { WireBytes } from './wire-count.ts'
 
@@ -108,6 +109,17 @@ interface WireReport {
   readonly wire_bytes: number
 }
 
+/** Bytes of NARs that came since `started`, as they are and not as they were packed. */
+export interface FetchedReport {
+  readonly bytes: number
+  readonly from_upstreams: number
+  /** What upstreams did not have to send. */
+  readonly saved: number
+  readonly from_neighbours: number
+  /** Blocks and whole NARs together. */
+  readonly neighbours: readonly { readonly id: string; readonly bytes: number }[]
+}
+
 export interface StatusDocument {
   readonly version: 1
   readonly narswarm: string
@@ -125,6 +137,7 @@ export interface StatusDocument {
   /** Absent where nothing is shared from a store, or nothing is indexed by itself. */
   readonly store?: StoreStatus
   readonly transfers: { readonly running: number }
+  readonly fetched: FetchedReport
   readonly sources: readonly SourceStatus[]
   /** Single blocks since `started`. */
   readonly blocks: BlocksReport
@@ -275,6 +288,17 @@ export function describeBlocks(scores: Scores, given: WireBytes): BlocksReport {
     got.wire_bytes += wireBytes
   }
   return { got, given: { bytes: given.bytes, wire_bytes: given.wireBytes } }
+}
+
+export function describeFetched(fetched: FetchedBytes): FetchedReport {
+  const { all, fromUpstreams, fromNeighbours, byNeighbour } = fetched
+  return {
+    bytes: all,
+    from_upstreams: fromUpstreams,
+    saved: all - fromUpstreams,
+    from_neighbours: fromNeighbours,
+    neighbours: [...byNeighbour].map(([id, bytes]) => ({ id, bytes })),
+  }
 }
 
 export function describeSpool(usage: SpoolUsage, freeBytes: number | undefined): SpoolStatus {

@@ -61,6 +61,8 @@ export interface TransferDeps extends RunnerDeps {
   readonly apart: boolean
   /** Nobody but a stranger vouches for its bytes: for a while they are kept back until they are proved. */
   isUnproven(way: Way): boolean
+  /** Bytes by source, when they are proved or kept. */
+  count(bySource: ReadonlyMap<SourceId, number>): void
   /** Proved not to be that of this NAR, though every block was right: whoever told this root is wrong. */
   badRoot(way: Way): void
 }
@@ -336,6 +338,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     verified = true
     progress.notify()
     await file?.commit()
+    deps.count(bySource)
     deps.finished(plan)
     log.info(
       { path: info.storePath, bytes: narSize, sources: Object.fromEntries(bySource) },
@@ -347,7 +350,9 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     .catch(async (error: unknown) => {
       failure = error instanceof Error ? error : new Error(String(error))
       progress.notify()
-      await file?.abandon(failure, !(error instanceof NarHashMismatchError))
+      const isKept = !(error instanceof NarHashMismatchError)
+      if (isKept && !verified) deps.count(bySource)
+      await file?.abandon(failure, isKept)
       throw failure
     })
     .finally(() => {

@@ -39,6 +39,8 @@ import { createProgress } from './progress.ts'
 import type { Resolver } from './resolve.ts'
 import type { Rewriting } from './rewriting.ts'
 import type { Scores } from './scores.ts'
+import { createTally } from './tally.ts'
+import type { FetchedBytes } from './tally.ts'
 import { startTransfer } from './transfer.ts'
 import type { RunningTransfer, Transfer } from './transfer.ts'
 import { createUnderWay } from './under-way.ts'
@@ -66,6 +68,8 @@ export interface Transfers {
   here(info: VerifiedNarInfo, options: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>
   /** NARs moving now. */
   running(): number
+  /** By whom NARs were given so far. */
+  fetched(): FetchedBytes
   /** The same, for neighbours. */
   readonly underWay: UnderWay
   /** Ends work in the background. */
@@ -97,6 +101,7 @@ export function createTransfers(deps: {
   const buffers = createLeafBuffers(LEAF_BUFFERS_COUNT)
   const shares = createLeafShares({ total: LEAVES_MAX_COUNT, each: LEAF_WINDOW_COUNT })
   const firstBytes = createFirstBytes()
+  const tally = createTally()
   const prober = createProber(deps)
   const hints = createHints({
     ...deps,
@@ -166,6 +171,7 @@ export function createTransfers(deps: {
       isUnproven: (way) =>
         info.narSize <= UNPROVEN_HELD_MAX_BYTES &&
         isNeighbour(way.kind === 'stream' ? way.source.id : way.told),
+      count: (bySource) => tally.add(bySource),
       apart: wrongBeginnings.has(info.narHash),
       badRoot(way) {
         if (way.kind === 'blocks') resolver.refuseRoot(info, way.root)
@@ -354,6 +360,7 @@ export function createTransfers(deps: {
     },
 
     running: () => running.size,
+    fetched: () => tally.total(),
     close: () => closing.abort(new Error('narswarm is closing')),
   }
 }

@@ -10,10 +10,12 @@ export interface NeighbourSources {
   narInfos(): readonly NarInfoSource[]
   /** Of those that have a gateway. */
   blocks(): readonly BlockSource[]
-  /** What others found out about one of these sources; ids of any other are ignored. */
-  answered(id: SourceId): void
-  failed(id: SourceId, reason: string): void
-  lied(id: SourceId, reason: string): void
+  /** For what others find out about one of these sources; ids of any other are ignored. */
+  readonly verdicts: {
+    answered(id: SourceId): void
+    faulted(id: SourceId, reason: string): void
+    lied(id: SourceId, reason: string): void
+  }
   /** Cuts what is under way. */
   close(): Promise<void>
 }
@@ -53,15 +55,17 @@ export function createNeighbourSources(deps: NeighbourDeps, config: { storeDir: 
   return {
     narInfos: () => current().map(({ one }) => one.narInfos),
     blocks: () => current().flatMap(({ one, hasGateway }) => (hasGateway ? [one.blocks] : [])),
-    answered(source) {
-      const found = bySource.get(source)
-      if (found !== undefined) neighbours.answered(found.id)
+    verdicts: {
+      answered(source) {
+        const found = bySource.get(source)
+        if (found !== undefined) neighbours.answered(found.id)
+      },
+      faulted(source, reason) {
+        const found = bySource.get(source)
+        if (found !== undefined) neighbours.failed(found.id, reason)
+      },
+      lied: (source, reason) => bySource.get(source)?.one.lied(reason),
     },
-    failed(source, reason) {
-      const found = bySource.get(source)
-      if (found !== undefined) neighbours.failed(found.id, reason)
-    },
-    lied: (source, reason) => bySource.get(source)?.one.lied(reason),
     async close() {
       await Promise.all([...open.values()].map((one) => one.close()))
     },

@@ -73,7 +73,7 @@ export function createEngine(
   const local = store === undefined ? [] : [storeNarInfos(store)]
   const scores = createScores({
     clock: stopwatch,
-    listener: { answered: near.answered, faulted: near.failed, lied: near.lied },
+    listener: near.verdicts,
   })
   const isPublic = (info: VerifiedNarInfo): boolean =>
     sharePolicy.allows(info) || resolver.offer(info).roots.some(({ from }) => from.startsWith('feed:'))
@@ -88,7 +88,7 @@ export function createEngine(
     table,
     sources: [...local, ...follower.sources(), ...upstreams],
     neighbours: (info) => (mayAskNear(info) ? near.narInfos() : []),
-    forged: near.lied,
+    forged: (from, reason) => near.verdicts.lied(from, reason),
     log,
   })
   const shareable = (info: NarInfo): boolean => shares(config) && sharePolicy.allows(info)
@@ -107,7 +107,7 @@ export function createEngine(
     badRoot: (info, way) => {
       if (way.kind !== 'blocks') return
       if (isNeighbour(way.told)) {
-        near.lied(way.told, `told a CID of NAR ${info.narHash} that is not its own`)
+        near.verdicts.lied(way.told, `told a CID of NAR ${info.narHash} that is not its own`)
         return
       }
       follower.markBad(info.narHash, way.root, { told: way.told, storePath: info.storePath })

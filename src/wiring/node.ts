@@ -12,6 +12,7 @@ import {
   describeSpool,
   describeUpstream,
   describeUploads,
+  describeFetched,
 } from '../operations/status.ts'
 import type { StatusDocument } from '../operations/status.ts'
 import { createWireCount } from '../operations/wire-count.ts'
@@ -61,6 +62,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     spool: describeSpool(spool.usage(), spool.freeBytes()),
     ...(sharing.indexer === undefined ? {} : { store: sharing.indexer.status() }),
     transfers: { running: transfers.running() },
+    fetched: describeFetched(transfers.fetched()),
     sources: describeSources(scores),
     blocks: describeBlocks(scores, given.total()),
     ...(shares(config)

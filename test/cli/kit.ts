@@ -62,6 +62,13 @@ export const STATUS: StatusDocument = {
   },
   store: { indexed: 40, indexed_bytes: 1_048_576, to_go: 2, to_go_bytes: 3_145_728 },
   transfers: { running: 0 },
+  fetched: {
+    bytes: 60 * 2 ** 20,
+    from_upstreams: 10 * 2 ** 20,
+    saved: 50 * 2 ** 20,
+    from_neighbours: 50 * 2 ** 20,
+    neighbours: [{ id: 'neighbour:12D3KooWPeer', bytes: 50 * 2 ** 20 }],
+  },
   sources: [
     { id: 'upstream:https://cache.nixos.org', bytes: 0, faults: 2, lies: 0, out: true },
     { id: 'http:http://10.0.0.2:6278', bytes: 52_428_800, average_ms: 12.4, faults: 0, lies: 0, out: false },

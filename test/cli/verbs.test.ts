@@ -93,6 +93,8 @@ spool             1 NAR, 1.2 MiB of 20.0 GiB
                   evicted 3, 1.0 MiB
 out of the store  40 paths by CID, 1.0 MiB; 2 NARs, 3.0 MiB to go
 transfers         0 running
+fetched           50.0 MiB of 60.0 MiB came from neighbours; upstreams sent 10.0 MiB
+                  50.0 MiB by neighbour:12D3KooWPeer
 blocks            50.0 MiB got, 15.0 MiB on the wire
                   1.0 MiB given over HTTP
 audits            off (audit.max_bytes_per_day)

@@ -265,11 +265,10 @@ export async function engine(
     table,
     sources,
     neighbours: () => near.narInfos(),
-    forged: near.lied,
+    forged: (from, reason) => near.verdicts.lied(from, reason),
     log,
   })
-  const listener = { answered: near.answered, faulted: near.failed, lied: near.lied }
-  const scores = createScores({ clock, listener })
+  const scores = createScores({ clock, listener: near.verdicts })
   const badRoots: string[] = []
   const transfers = createTransfers({
     resolver,
@@ -286,7 +285,7 @@ export async function engine(
     ...(parts.along === undefined ? {} : { along: parts.along(scores) }),
     badRoot(_, way) {
       badRoots.push(way.kind === 'blocks' ? way.root.toString() : way.source.id)
-      if (way.kind === 'blocks') near.lied(way.told, 'told a wrong CID')
+      if (way.kind === 'blocks') near.verdicts.lied(way.told, 'told a wrong CID')
     },
   })
   t.after(() => transfers.close())

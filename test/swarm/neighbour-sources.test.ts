@@ -189,11 +189,11 @@ describe('a neighbour as a source', () => {
 describe('what others found out', () => {
   it('is told to the table, by either name; of strangers nothing', async (t) => {
     const { near, table } = await withOne(t)
-    near.failed('neighbour:one', 'a')
-    near.lied('neighbour:one/nar', 'b')
-    near.answered('neighbour:one')
-    near.failed('upstream:one', 'c')
-    near.lied('neighbour:two', 'd')
+    near.verdicts.faulted('neighbour:one', 'a')
+    near.verdicts.lied('neighbour:one/nar', 'b')
+    near.verdicts.answered('neighbour:one')
+    near.verdicts.faulted('upstream:one', 'c')
+    near.verdicts.lied('neighbour:two', 'd')
     assert.deepEqual(table.told, {
       failed: ['narswarm:one: a'],
       lied: ['narswarm:one: b'],
