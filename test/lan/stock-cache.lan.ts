@@ -10,7 +10,7 @@ import { startNginx } from './kit/nginx.ts'
 import { peerAt } from './kit/neighbours.ts'
 import { skipWithoutLan } from './kit/skip.ts'
 
-const SIZES = [1_000, 24_000_000, 3_000_000, 200_000]
+const SIZES = [1_000, 6_000_000, 200_000]
 const skip = skipWithoutLan() || (find('nginx') === undefined && 'no nginx on this machine')
 
 for (const compression of ['xz', 'none', 'zstd']) {
