@@ -384,10 +384,13 @@ export const REWRITE_FAILED_MAX_AGE_MS = 3600_000
 /** What proved right is not hashed again for a second round; some 60 bytes a MiB. */
 export const REWRITE_PROVED_MAX_COUNT = 64
 export const REWRITE_PROVED_MAX_AGE_MS = 60_000
-/** To the first byte of what has proved right: it was read a moment ago. */
-export const REWRITE_FIRST_BYTE_MS = 1_000
+/** What has proved right goes out at the disk's speed, so many at once, some 6 MiB each in memory (P6); others wait so long. */
+export const REWRITE_STREAMS_COUNT = 4
+export const REWRITE_FIRST_BYTE_MS = 4_000
 /** Which path became which, for the next path that refers to both. */
 export const REWRITE_PAIRS_MAX_COUNT = 10_000
+/** Leaves of older paths being read and hashed, over all transfers: the buffers that they came for wait meanwhile. */
+export const REWRITE_LEAVES_COUNT = 4
 /** After so many wrong leaves in a row only each eighth is tried, until one is right. */
 export const REWRITE_LEAF_MISSES_COUNT = 4
 export const REWRITE_LEAVES_APART_COUNT = 8

@@ -31,7 +31,7 @@ export async function* streamRewritten(
   const bufferFor = (start: number): Uint8Array => {
     const place = (start / CHUNK_BYTES) % REUSED_BUFFERS_COUNT
     const found = reuse ? buffers[place] : undefined
-    return found ?? (buffers[place] = Buffer.allocUnsafeSlow(reach + CHUNK_BYTES))
+    return found ?? (buffers[place] = Buffer.allocUnsafeSlow(reach + Math.min(CHUNK_BYTES, nar.narSize)))
   }
   // Before the chunk is room for what the one before it left unsettled.
   const read = async (start: number): Promise<{ start: number; buffer: Uint8Array; size: number }> => {

@@ -8,11 +8,13 @@ import {
   REWRITE_FAILED_MAX_AGE_MS,
   REWRITE_FAILED_MAX_COUNT,
   REWRITE_FIRST_BYTE_MS,
+  REWRITE_LEAVES_COUNT,
   REWRITE_PAIRS_MAX_COUNT,
   REWRITE_PROOF_DEADLINE_MS,
   REWRITE_PROOFS_COUNT,
   REWRITE_PROVED_MAX_AGE_MS,
   REWRITE_PROVED_MAX_COUNT,
+  REWRITE_STREAMS_COUNT,
   STORE_READ_BYTES,
 } from '../limits.ts'
 import { messageOf } from '../log.ts'
@@ -80,7 +82,9 @@ export function createRewriting(deps: {
     maxAgeMs: REWRITE_PROVED_MAX_AGE_MS,
     clock,
   })
-  const slots = createSlots(REWRITE_PROOFS_COUNT)
+  const proving = createSlots(REWRITE_PROOFS_COUNT)
+  const streaming = createSlots(REWRITE_STREAMS_COUNT)
+  const leaves = createSlots(REWRITE_LEAVES_COUNT)
   const attemptOf = (info: SignedFields, storePath: StorePath): string => `${info.narHash} ${storePath}`
 
   function relativesOf(info: SignedFields): Relative[] {
@@ -170,6 +174,7 @@ export function createRewriting(deps: {
           },
         }
         const range = { start: from, end: narSize }
+        await streaming.take(options)
         try {
           yield* streamRewritten(old, createRewriter(rewrites), range, options)
         } catch (error) {
@@ -177,6 +182,8 @@ export function createRewriting(deps: {
           proofs.delete(narHash)
           failed.set(attemptOf(info, storePath), true)
           throw new SourceFaultError(REWRITTEN, messageOf(error), { cause: error })
+        } finally {
+          streaming.free()
         }
       },
     }
@@ -188,7 +195,7 @@ export function createRewriting(deps: {
       const [nearest] = relatives
       if (nearest === undefined) return undefined
       return {
-        leaves: createRewrittenLeaves({ store }, info, nearest),
+        leaves: createRewrittenLeaves({ store, slots: leaves }, info, nearest),
         async prove(options) {
           const known = proofs.get(info.narHash)
           if (known !== undefined) return streamOf(info, known)
@@ -199,12 +206,12 @@ export function createRewriting(deps: {
           const deadline = AbortSignal.timeout(REWRITE_PROOF_DEADLINE_MS)
           const signal = AbortSignal.any([options.signal, deadline])
           try {
-            await slots.take({ signal })
+            await proving.take({ signal })
             try {
               const proof = await proveAny(info, untried, { signal })
               return proof && streamOf(info, proof)
             } finally {
-              slots.free()
+              proving.free()
             }
           } catch (error) {
             options.signal.throwIfAborted()

@@ -11,6 +11,7 @@ import type { LocalStore } from '../store/local-store.ts'
 import type { Relative } from '../store/relatives.ts'
 import { readRewritten } from '../store/rewritten-nar.ts'
 import type { OldNar } from '../store/rewritten-nar.ts'
+import type { Slots } from '../upstream/slots.ts'
 
 /** Of all that is made of older paths: which of them is told in the log. */
 export const REWRITTEN: SourceId = 'rewritten'
@@ -20,7 +21,11 @@ export const REWRITTEN: SourceId = 'rewritten'
  * nodes are misses, too; where the old NAR's leaves are wrong one after the other, most are not even tried.
  */
 export function createRewrittenLeaves(
-  deps: { store: Pick<LocalStore, 'readNarInto'> },
+  deps: {
+    store: Pick<LocalStore, 'readNarInto'>
+    /** Shared by all NARs. */
+    slots: Slots
+  },
   nar: { readonly narSize: number },
   { storePath, pairings: [rewrites = []] }: Pick<Relative, 'storePath' | 'pairings'>,
 ): BlockSource {
@@ -52,12 +57,15 @@ export function createRewrittenLeaves(
         read: (range, target) => deps.store.readNarInto(storePath, range, target, options),
       }
       const range = { start: offset, end: Math.min(narSize, offset + LEAF_BYTES) }
+      await deps.slots.take(options)
       let bytes: Uint8Array
       try {
         bytes = await readRewritten(old, rewriter, range)
       } catch (error) {
         options.signal.throwIfAborted()
         throw wrong(messageOf(error), { cause: error })
+      } finally {
+        deps.slots.free()
       }
       if (Buffer.compare(sha256(bytes), cid.multihash.digest) !== 0) {
         throw wrong(`rewritten, its leaf at byte ${offset} is another one`)

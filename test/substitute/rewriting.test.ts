@@ -6,6 +6,7 @@ import {
   REWRITE_FAILED_MAX_AGE_MS,
   REWRITE_LEAF_MISSES_COUNT,
   REWRITE_LEAVES_APART_COUNT,
+  REWRITE_STREAMS_COUNT,
 } from '../../src/limits.ts'
 import type { NarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf, nameOf } from '../../src/nix/store-path.ts'
@@ -229,6 +230,17 @@ describe('a NAR made of an older path', () => {
     store.reads.length = 0
     assert.equal(await proved(rewriting, newer), undefined)
     assert.deepEqual(store.reads, [], 'not tried again')
+  })
+
+  it('that is left in the middle keeps nobody waiting', async () => {
+    const store = oldStore()
+    store.add(asOld(older))
+    const source = await rewritingOf(store).guess(newer.info)?.prove(options)
+    assert.ok(source)
+    for (let count = 0; count < 2 * REWRITE_STREAMS_COUNT; count += 1) {
+      for await (const _ of source.open(newer.info, 0, options)) break
+    }
+    assert.ok((await collect(source.open(newer.info, 0, options))).equals(newer.bytes))
   })
 
   const faults: [title: string, error: Error][] = [
