@@ -383,21 +383,36 @@ describe('a transfer where an older path is here', () => {
     assert.deepEqual(one.upstream.opened, [0])
   })
 
-  it('goes on from upstream where the old path changed under it', async (t) => {
-    const store = oldStore()
-    store.add(asOld(older))
-    const one = await node(t, store)
-    store.onRead = (path, start) => {
-      // The second time that it is read.
-      if (start < 3 * MIB || store.reads.filter((name) => name.endsWith(` ${start}`)).length < 2) return
-      path.mark = 'changed'
-      path.bytes.fill(0)
-    }
-    assert.ok((await read(one)).equals(newer.bytes))
-    const [from = 0] = one.upstream.opened
-    assert.ok(from > 2 * MIB && from <= 3 * MIB, `taken over at ${from}`)
-    assert.equal(one.upstream.opened.length, 1)
-  })
+  const ends: [title: string, end: (path: OldPath) => void][] = [
+    [
+      'changed',
+      (path) => {
+        path.mark = 'changed'
+        path.bytes.fill(0)
+      },
+    ],
+    [
+      'was collected',
+      ({ storePath }) => {
+        throw new StorePathNotValidError(storePath)
+      },
+    ],
+  ]
+  for (const [title, end] of ends) {
+    it(`goes on from upstream where the old path ${title} under it`, async (t) => {
+      const store = oldStore()
+      store.add(asOld(older))
+      const one = await node(t, store)
+      store.onRead = (path, start) => {
+        // The second time that it is read.
+        if (start >= 3 * MIB && store.reads.filter((name) => name.endsWith(` ${start}`)).length > 1) end(path)
+      }
+      assert.ok((await read(one)).equals(newer.bytes))
+      const [from = 0] = one.upstream.opened
+      assert.ok(from > 2 * MIB && from <= 3 * MIB, `taken over at ${from}`)
+      assert.equal(one.upstream.opened.length, 1)
+    })
+  }
 
   it('asks peers only for the leaves that differ, and for the node above them', async (t) => {
     const store = oldStore()
