@@ -35,7 +35,7 @@ const store: LocalStore = {
   storeDir,
   pathInfo: () => undefined,
   closure: () => [],
-  registered: { byId: () => undefined, after: (id) => ({ paths: [], lastId: id }) },
+  registered: { byId: () => undefined, after: (id) => ({ paths: [], lastId: id }), changeMark: () => '' },
   async *readNar(_, range, options) {
     const layout = layoutNar(await walkStorePath(path, options))
     yield* streamNar(layout, range ?? { start: 0, end: layout.narSize }, options)

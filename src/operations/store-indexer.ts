@@ -17,8 +17,8 @@ import type { StoreNar } from '../publish/first-read.ts'
 import type { StoreHoldings } from '../publish/store-holdings.ts'
 import type { CallOptions } from '../source.ts'
 import type { LeafIndex } from '../spool/leaf-index.ts'
-import type { ListableStore } from '../store/local-store.ts'
-import type { ListedPath } from '../store/path-info.ts'
+import type { LocalStore } from '../store/local-store.ts'
+import type { RegisteredPath } from '../store/path-info.ts'
 import { BlockUnavailableError } from '../substitute/errors.ts'
 import type { StoreStatus } from './status.ts'
 
@@ -32,7 +32,7 @@ export interface StoreIndexer {
 
 export function createStoreIndexer(
   deps: {
-    store: Pick<ListableStore, 'list' | 'changeMark'>
+    store: Pick<LocalStore, 'registered'>
     index: LeafIndex
     inStore: StoreHoldings
     /** Bytes go to or come from somebody. */
@@ -55,7 +55,7 @@ export function createStoreIndexer(
   let hasWritten = false
   let nextAt = -Infinity
 
-  const isIndexed = ({ narHash, storePath }: ListedPath | StoreNar): boolean => {
+  const isIndexed = ({ narHash, storePath }: RegisteredPath | StoreNar): boolean => {
     const nar = index.nar(narHash)
     return nar?.shared === true && nar.storePaths.includes(storePath)
   }
@@ -65,7 +65,7 @@ export function createStoreIndexer(
     indexed.bytes += narSize
   }
 
-  const look = (path: ListedPath): void => {
+  const look = (path: RegisteredPath): void => {
     if (!path.isSigned) return
     if (isIndexed(path)) {
       count(path)
@@ -85,10 +85,10 @@ export function createStoreIndexer(
 
   const lookAtNew = async (options: CallOptions): Promise<void> => {
     for (;;) {
-      const { paths, last } = store.list(seen.id, INDEXER_LIST_COUNT)
-      if (last === undefined) return
+      const { paths, lastId } = store.registered.after(seen.id, INDEXER_LIST_COUNT)
+      if (lastId === seen.id) return
       paths.forEach(look)
-      seen.id = last
+      seen.id = lastId
       await breathe(options)
     }
   }
@@ -112,7 +112,7 @@ export function createStoreIndexer(
   }
 
   const lookAtStore = async (options: CallOptions): Promise<void> => {
-    const mark = store.changeMark()
+    const mark = store.registered.changeMark()
     const now = clock()
     if (mark !== seen.reviewedMark && now - seen.reviewedAt >= INDEXER_REVIEW_MS) {
       // All of it: paths may have gone, and be signed now that were not.

@@ -16,7 +16,7 @@ export interface LocalStore {
   /** Valid paths only. */
   pathInfo(hashPart: HashPart): PathInfo | undefined
   /** All of them by their rows, for an index. */
-  readonly registered: Pick<PathInfos, 'byId' | 'after'>
+  readonly registered: Pick<PathInfos, 'byId' | 'after' | 'changeMark'>
   /** The paths and all they refer to, each once, references before their referrers. @throws StorePathNotValidError */
   closure(paths: readonly StorePath[]): PathInfo[]
   /**
@@ -31,9 +31,6 @@ export interface LocalStore {
   close(): void
 }
 
-/** For who goes through all of it, some paths at a time. */
-export interface ListableStore extends LocalStore, Pick<PathInfos, 'list' | 'changeMark'> {}
-
 export interface LocalStoreConfig {
   /** Logical, as in store paths: `/nix/store`. */
   storeDir: string
@@ -44,7 +41,7 @@ export interface LocalStoreConfig {
 }
 
 /** @throws StoreUnavailableError when there is no database that can be read */
-export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): ListableStore {
+export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): LocalStore {
   const { storeDir, root, stateDir = `${root ?? ''}/nix/var/nix` } = config
   // Nix itself takes ROOT/nix/store whatever the logical directory is (libstore/local-fs-store.hh, "real").
   const directory = root === undefined ? storeDir : `${root}/nix/store`
@@ -54,8 +51,6 @@ export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): Li
     storeDir,
     pathInfo: (hashPart) => infos.byHashPart(hashPart),
     registered: infos,
-    list: (id, count) => infos.list(id, count),
-    changeMark: () => infos.changeMark(),
     closure: (paths) => infos.closure(paths),
     readNar: (path, range, options) => readNar({ infos, layouts, directory }, path, range, options),
     readNarInto: (path, range, target, options) =>

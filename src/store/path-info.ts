@@ -5,7 +5,7 @@ import { parseNarHash } from '../nix/hash.ts'
 import { quote } from '../nix/quote.ts'
 import { parseSignature } from '../nix/signature.ts'
 import type { Signature } from '../nix/signature.ts'
-import { formatStorePath, isStorePathBaseName, parseStorePath } from '../nix/store-path.ts'
+import { formatStorePath, parseStorePath } from '../nix/store-path.ts'
 import type { HashPart, StorePath } from '../nix/store-path.ts'
 import { StorePathNotValidError, StoreUnavailableError } from './errors.ts'
 import { openNixDb } from './nix-db.ts'
@@ -23,17 +23,10 @@ export interface PathInfo extends SignedFields {
   readonly registeredAt: number
 }
 
-/** A row of the database, as an index of them needs it. */
-export interface RegisteredPath {
+/** A valid path as one who walks over all of them sees it. */
+export interface RegisteredPath extends Pick<PathInfo, 'storePath' | 'narHash' | 'narSize'> {
   /** Grows with each path that is registered, and is never used again (AUTOINCREMENT). */
   readonly id: number
-  readonly storePath: StorePath
-  /** Bytes, 0 where Nix does not know. */
-  readonly narSize: number
-}
-
-/** A valid path as one who walks over all of them sees it. */
-export interface ListedPath extends Pick<PathInfo, 'storePath' | 'narHash' | 'narSize'> {
   /** It carries a signature; nobody has looked at it. */
   readonly isSigned: boolean
 }
@@ -41,18 +34,11 @@ export interface ListedPath extends Pick<PathInfo, 'storePath' | 'narHash' | 'na
 export interface PathInfos {
   byHashPart(hashPart: HashPart): PathInfo | undefined
   byId(id: number): RegisteredPath | undefined
-  /** The next valid paths with a higher id, in the order of their ids; those with a name that is none are left out. */
-  after(id: number, limit: number): { readonly paths: readonly RegisteredPath[]; readonly lastId: number }
   /**
-   * Paths with ids above `id` in the order of ids, which is that of their registration, `count` at most. Rows that cannot be
+   * The next valid paths with a higher id, in the order of their ids, which is that of their registration. Rows that cannot be
    * read are left out.
-   *
-   * @returns the last id, for the next call; undefined when there are none
    */
-  list(
-    id: number,
-    count: number,
-  ): { readonly paths: readonly ListedPath[]; readonly last: number | undefined }
+  after(id: number, limit: number): { readonly paths: readonly RegisteredPath[]; readonly lastId: number }
   /** Another one than before when Nix has written to its database since. */
   changeMark(): string
   /** Bytes, 0 where Nix does not know; undefined when the path is not valid. */
@@ -70,7 +56,6 @@ interface Session extends NixDb {
   readonly byPath: StatementSync
   readonly references: StatementSync
   readonly after: StatementSync
-  readonly list: StatementSync
   readonly version: StatementSync
 }
 
@@ -109,8 +94,7 @@ export function openPathInfos(config: { database: string; storeDir: string }, de
       references: db.prepare(
         'SELECT id, path FROM Refs JOIN ValidPaths ON id = reference WHERE referrer = ? ORDER BY path',
       ),
-      after: db.prepare('SELECT id, path, narSize FROM ValidPaths WHERE id > ? ORDER BY id LIMIT ?'),
-      list: db.prepare(
+      after: db.prepare(
         'SELECT id, path, hash, narSize, sigs FROM ValidPaths WHERE id > ? ORDER BY id LIMIT ?',
       ),
       version: db.prepare('PRAGMA data_version'),
@@ -168,14 +152,6 @@ export function openPathInfos(config: { database: string; storeDir: string }, de
       const row = current().byPath.get(formatStorePath(path, storeDir))
       return row === undefined ? undefined : integer(row, 'narSize')
     },
-    list(id, count) {
-      const rows = current().list.all(id, count)
-      const last = rows.at(-1)
-      return {
-        paths: rows.flatMap((row) => listedPath(row, storeDir)),
-        last: last && integer(last, 'id'),
-      }
-    },
     changeMark() {
       const { version } = current()
       return `${sessions} ${String(version.get()?.['data_version'])}`
@@ -219,12 +195,19 @@ function readClosure(session: Session, paths: readonly StorePath[], storeDir: st
   return infos
 }
 
-/** Undefined for a path that today's rules would not allow: nobody can ask for it. */
+/** Undefined for one that cannot be read: whoever asks for this very path is told what is wrong with its row. */
 function readRegistered(row: Row, storeDir: string): RegisteredPath | undefined {
-  const path = text(row, 'path')
-  const baseName = path.slice(storeDir.length + 1)
-  if (!path.startsWith(`${storeDir}/`) || !isStorePathBaseName(baseName)) return undefined
-  return { id: integer(row, 'id'), storePath: baseName, narSize: integer(row, 'narSize') }
+  try {
+    return {
+      id: integer(row, 'id'),
+      storePath: parseStorePath(text(row, 'path'), storeDir),
+      narHash: parseNarHash(text(row, 'hash')),
+      narSize: integer(row, 'narSize'),
+      isSigned: optionalText(row, 'sigs') !== undefined,
+    }
+  } catch {
+    return undefined
+  }
 }
 
 function readPathInfo(row: Row, references: readonly Row[], storeDir: string): PathInfo {
@@ -240,22 +223,6 @@ function readPathInfo(row: Row, references: readonly Row[], storeDir: string): P
     ...(ca !== undefined && { ca }),
     ultimate: integer(row, 'ultimate') === 1,
     registeredAt: integer(row, 'registrationTime') * 1000,
-  }
-}
-
-function listedPath(row: Row, storeDir: string): ListedPath[] {
-  try {
-    return [
-      {
-        storePath: parseStorePath(text(row, 'path'), storeDir),
-        narHash: parseNarHash(text(row, 'hash')),
-        narSize: integer(row, 'narSize'),
-        isSigned: optionalText(row, 'sigs') !== undefined,
-      },
-    ]
-  } catch {
-    // Whoever asks for this very path is told what is wrong with its row.
-    return []
   }
 }
 

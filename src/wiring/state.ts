@@ -26,7 +26,7 @@ import { openCacheDatabase, openPreciousDatabase } from '../state/cache-database
 import { lockStateDir } from '../state/lock.ts'
 import { StoreUnavailableError } from '../store/errors.ts'
 import { openLocalStore } from '../store/local-store.ts'
-import type { ListableStore } from '../store/local-store.ts'
+import type { LocalStore } from '../store/local-store.ts'
 import { createNarInfoTable } from '../substitute/narinfo-table.ts'
 import type { NarInfoTable } from '../substitute/narinfo-table.ts'
 import { createPolicy } from '../substitute/policy.ts'
@@ -47,7 +47,7 @@ export interface NodeState {
   readonly table: NarInfoTable
   readonly asked: AskedPaths
   readonly neighbourRows: NeighbourRows
-  readonly store: ListableStore | undefined
+  readonly store: LocalStore | undefined
   readonly spool: Spool
   readonly blocks: LocalBlocks
   readonly keeper: SpoolKeeper
@@ -127,7 +127,7 @@ export async function openState(
 }
 
 /** A machine without Nix has none, and that is no error: bytes then come from the spool alone. */
-function openStore(config: Config, log: Log): ListableStore | undefined {
+function openStore(config: Config, log: Log): LocalStore | undefined {
   const { storeDir, storeRoot } = config
   try {
     return openLocalStore({ storeDir, ...(storeRoot === undefined ? {} : { root: storeRoot }) }, { log })

@@ -163,7 +163,7 @@ describe('the store indexer', () => {
     const { indexer, store, time, add, state } = await indexing(t)
     add(large('one'), 'one')
     await settle(indexer)
-    const list = t.mock.method(store, 'list')
+    const list = t.mock.method(store.registered, 'after')
     for (let turn = 0; turn < 3; turn++) {
       time.now += INDEXER_REVIEW_MS
       assert.equal(await indexer.turn(options), INDEXER_LOOK_MS)

@@ -2,12 +2,12 @@ import type { NarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
 import type { StorePath } from '../../src/nix/store-path.ts'
 import { StorePathChangedError, StorePathNotValidError } from '../../src/store/errors.ts'
-import type { ListableStore } from '../../src/store/local-store.ts'
+import type { LocalStore } from '../../src/store/local-store.ts'
 import type { PathInfo } from '../../src/store/path-info.ts'
 import { STORE_DIR } from '../nix/genuine.ts'
 
 /** A Nix store without a Nix: rows, and the bytes that its files would make. */
-export interface MemoryStore extends ListableStore {
+export interface MemoryStore extends LocalStore {
   add(info: NarInfo, bytes: Uint8Array): void
   /** Nix collects it. */
   collect(path: StorePath): void
@@ -50,15 +50,17 @@ export function memoryStore(): MemoryStore {
     },
     pathInfo: (hashPart) =>
       [...rows.values()].find(({ info }) => hashPartOf(info.storePath) === hashPart)?.info,
-    list(after, count) {
-      const found = [...rows.values()].filter(({ id }) => id > after).slice(0, count)
-      const paths = found.map(({ info: { storePath, narHash, narSize, signatures } }) => {
-        return { storePath, narHash, narSize, isSigned: signatures.length > 0 }
-      })
-      return { paths, last: found.at(-1)?.id }
+    registered: {
+      byId: () => undefined,
+      after(after, limit) {
+        const found = [...rows.values()].filter(({ id }) => id > after).slice(0, limit)
+        const paths = found.map(({ id, info: { storePath, narHash, narSize, signatures } }) => {
+          return { id, storePath, narHash, narSize, isSigned: signatures.length > 0 }
+        })
+        return { paths, lastId: found.at(-1)?.id ?? after }
+      },
+      changeMark: () => String(changes),
     },
-    changeMark: () => String(changes),
-    registered: { byId: () => undefined, after: () => ({ paths: [], lastId: 0 }) },
     closure: (paths) => paths.flatMap((path) => rows.get(path)?.info ?? []),
     async *readNar(path, { start, end } = { start: 0, end: rows.get(path)?.bytes.length ?? 0 }) {
       yield range(path, start, end)

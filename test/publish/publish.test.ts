@@ -30,7 +30,7 @@ function storeWith(files: Map<string, Uint8Array>) {
     storeDir: STORE_DIR,
     pathInfo: () => undefined,
     closure: () => [],
-    registered: { byId: () => undefined, after: () => ({ paths: [], lastId: 0 }) },
+    registered: { byId: () => undefined, after: () => ({ paths: [], lastId: 0 }), changeMark: () => '' },
     async *readNar(path, range) {
       store.reads += 1
       const bytes = files.get(path) ?? new Uint8Array()

@@ -34,7 +34,7 @@ function storeWith(valid: Map<StorePath, { narHash: NarHash; bytes: Buffer }>): 
       return undefined
     },
     closure: refuse,
-    registered: { byId: refuse, after: refuse },
+    registered: { byId: refuse, after: refuse, changeMark: refuse },
     readNar: refuse,
     async readNarInto(path, { start, end }, target) {
       target.set(valid.get(path)?.bytes.subarray(start, end) ?? assert.fail('not valid'))

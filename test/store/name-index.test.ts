@@ -33,7 +33,7 @@ async function fixture(t: TestContext): Promise<Fixture> {
   t.after(() => db.close())
   db.exec(`PRAGMA journal_mode = WAL; ${SCHEMA}`)
   const insert = db.prepare(
-    "INSERT INTO ValidPaths (path, hash, registrationTime, narSize) VALUES (?, 'sha256:', 0, ?)",
+    `INSERT INTO ValidPaths (path, hash, registrationTime, narSize) VALUES (?, 'sha256:${'0'.repeat(64)}', 0, ?)`,
   )
   let count = 0
   return {

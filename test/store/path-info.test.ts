@@ -200,7 +200,7 @@ describe('closure', { skip: skipWithoutNix() }, () => {
   })
 })
 
-describe('list', { skip: skipWithoutNix() }, () => {
+describe('registered', { skip: skipWithoutNix() }, () => {
   it('gives all valid paths in the order of their registration, some at a time', async (t) => {
     const store = await realStore(t)
     const paths: StorePath[] = []
@@ -208,7 +208,7 @@ describe('list', { skip: skipWithoutNix() }, () => {
     tamper(store, 'UPDATE ValidPaths SET sigs = ? WHERE path = ?', 'a:b', `/nix/store/${paths[1]}`)
     tamper(store, 'UPDATE ValidPaths SET hash = ? WHERE path = ?', 'md5:x', `/nix/store/${paths[2]}`)
     const local = store.open()
-    const first = local.list(0, 2)
+    const first = local.registered.after(0, 2)
     assert.deepEqual(
       first.paths.map(({ storePath, isSigned }) => [storePath, isSigned]),
       [
@@ -217,24 +217,27 @@ describe('list', { skip: skipWithoutNix() }, () => {
       ],
     )
     const { narHash, narSize } = infoOf(local, paths[0]!)
-    assert.deepEqual(first.paths[0], { storePath: paths[0], narHash, narSize, isSigned: false })
+    const { id, ...row } = first.paths[0]!
+    assert.deepEqual(row, { storePath: paths[0], narHash, narSize, isSigned: false })
+    assert.deepEqual(local.registered.byId(id), first.paths[0])
     // A row that cannot be read ends nothing.
-    const second = local.list(first.last ?? 0, 2)
+    const second = local.registered.after(first.lastId, 2)
     assert.deepEqual(second.paths, [])
-    assert.deepEqual(local.list(second.last ?? 0, 2), { paths: [], last: undefined })
+    assert.ok(second.lastId > first.lastId)
+    assert.deepEqual(local.registered.after(second.lastId, 2), { paths: [], lastId: second.lastId })
   })
 
   it('has another change mark after Nix has written, and after nothing else', async (t) => {
     const store = await realStore(t)
     await addFile(store, 'one')
     const local = store.open()
-    const before = local.changeMark()
-    local.list(0, 9)
-    assert.equal(local.changeMark(), before)
+    const before = local.registered.changeMark()
+    local.registered.after(0, 9)
+    assert.equal(local.registered.changeMark(), before)
     const path = await addFile(store, 'two')
-    const after = local.changeMark()
+    const after = local.registered.changeMark()
     assert.notEqual(after, before)
     execFileSync('nix-store', ['--store', store.root, '--delete', `/nix/store/${path}`], { stdio: 'pipe' })
-    assert.notEqual(local.changeMark(), after)
+    assert.notEqual(local.registered.changeMark(), after)
   })
 })

@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test'
 import { hashPartOf, parseStorePath } from '../../src/nix/store-path.ts'
 import type { StorePath } from '../../src/nix/store-path.ts'
 import { openLocalStore } from '../../src/store/local-store.ts'
-import type { ListableStore, LocalStore } from '../../src/store/local-store.ts'
+import type { LocalStore } from '../../src/store/local-store.ts'
 import type { PathInfo } from '../../src/store/path-info.ts'
 import { recordingLog } from '../kit/log.ts'
 import { tempDir } from '../kit/temp.ts'
@@ -33,7 +33,7 @@ export interface RealStore {
   /** `nix-store --dump`. */
   dump(path: StorePath): Buffer
   /** Closed after the test. */
-  open(): ListableStore & { readonly lines: ReturnType<typeof recordingLog>['lines'] }
+  open(): LocalStore & { readonly lines: ReturnType<typeof recordingLog>['lines'] }
 }
 
 export async function realStore(t: TestContext): Promise<RealStore> {

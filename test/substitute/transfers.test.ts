@@ -26,7 +26,7 @@ function storeOf(told: NarInfo, files: { bytes: Uint8Array; reads: number }): Lo
     storeDir: STORE_DIR,
     pathInfo: (hashPart) => (hashPart === hashPartOf(told.storePath) ? path : undefined),
     closure: () => [path],
-    registered: { byId: () => undefined, after: () => ({ paths: [], lastId: 0 }) },
+    registered: { byId: () => undefined, after: () => ({ paths: [], lastId: 0 }), changeMark: () => '' },
     async *readNar(_, range = { start: 0, end: files.bytes.length }) {
       files.reads += 1
       for (let at = range.start; at < range.end; at += MIB) {
