@@ -87,7 +87,7 @@ export async function openState(
   })
   const { deny } = config.share
   const sharePolicy = createSharePolicy({ keys: trustedKeys(config.share.keys), deny, storeDir })
-  reviewSharing({ db, index, table, policy: sharePolicy, log }, { shares: shares(config) })
+  reviewSharing({ db, index, table, store, policy: sharePolicy, log }, { shares: shares(config) })
   return {
     stateDb,
     spoolDir,

@@ -7,6 +7,7 @@ import { sampleKey } from '../nix/sample.ts'
 import { noise, store } from '../spool/kit.ts'
 import { engine, narInfoOf, signer, testPolicy } from '../substitute/kit.ts'
 import { sharePolicy } from './kit.ts'
+import { memoryStore } from './memory-store.ts'
 
 const stranger = sampleKey('other-1', 5)
 
@@ -17,13 +18,19 @@ async function reviewing(t: TestContext) {
   for (const plan of [signed, unknown]) node.index.put(plan, { shared: true, inSpool: true })
   node.table.put(testPolicy.verify(narInfoOf(signed)))
   const { db, index, table, log } = node
+  const nix = memoryStore()
   return {
     log,
     review(policy: SharePolicy, shares = true) {
-      reviewSharing({ db, index, table, policy, log }, { shares })
+      reviewSharing({ db, index, table, store: nix, policy, log }, { shares })
       return [signed, unknown].map(({ narHash }) => index.nar(narHash)?.shared)
     },
     alsoAs: (name: string) => table.put(testPolicy.verify(narInfoOf(signed, name))),
+    inStoreAs(name: string) {
+      const info = narInfoOf(unknown, name)
+      nix.add(info, noise(6000, 'x'))
+      index.addPath(unknown.narHash, info.storePath)
+    },
     unshare: () => index.setShared(signed.narHash, false),
   }
 }
@@ -49,6 +56,13 @@ describe('a share policy that changed', () => {
     const one = await reviewing(t)
     one.alsoAs('other-1')
     assert.deepEqual(one.review(DENIED), [true, false])
+  })
+  it('asks the database of the store, where no narinfo was kept', async (t) => {
+    const one = await reviewing(t)
+    one.inStoreAs('other-1')
+    assert.deepEqual(one.review(BY_BOTH), [true, true])
+    assert.deepEqual(one.review(DENIED), [false, true])
+    assert.deepEqual(one.review(BY_STRANGER), [false, false])
   })
   it('is looked at once: the same one changes nothing at the next start', async (t) => {
     const one = await reviewing(t)
