@@ -80,7 +80,9 @@ export const NAME_INDEX_TURN_COUNT = 2_000
 export const NAME_INDEX_RECENT_COUNT = 4_096
 /** Rows looked at for one name, some 10 µs each: `source` has thousands. */
 export const NAME_INDEX_ROWS_COUNT = 64
-/** Older paths of one name and size that a NAR is tried to be made of: each is read and hashed to its end. */
+/** Older paths of one name and size whose references are looked at, some 50 µs each: the newest. */
+export const RELATIVES_LOOKED_COUNT = 8
+/** Those of them that a NAR is tried to be made of: each is read and hashed to its end. */
 export const RELATIVES_MAX_COUNT = 3
 /** Orders of references with one name that are tried of one older path, and hashed each. */
 export const PAIRINGS_MAX_COUNT = 4

@@ -2,7 +2,7 @@
  * Older paths that a wanted one may be made of: those of the same name and NarSize, and which of their references has
  * become which. Nothing here is proved; NarHash or leaves do that.
  */
-import { PAIRINGS_MAX_COUNT, RELATIVES_MAX_COUNT } from '../limits.ts'
+import { PAIRINGS_MAX_COUNT, RELATIVES_LOOKED_COUNT, RELATIVES_MAX_COUNT } from '../limits.ts'
 import type { SignedFields } from '../nix/fingerprint.ts'
 import { splitName } from '../nix/package-name.ts'
 import type { Rewrite } from '../nix/rewriter.ts'
@@ -27,7 +27,7 @@ export interface Relative {
 
 type Path = Pick<SignedFields, 'storePath' | 'references'>
 
-/** Those of which the whole may be right come first, then the newest. */
+/** RELATIVES_MAX_COUNT at most. Those of which the whole may be right come first, then the newest. */
 export function findRelatives(
   wanted: SignedFields,
   deps: {
@@ -39,7 +39,7 @@ export function findRelatives(
 ): Relative[] {
   const { storePath, narSize, narHash } = wanted
   return deps.names
-    .sameName(nameOf(storePath), narSize, RELATIVES_MAX_COUNT)
+    .sameName(nameOf(storePath), narSize, RELATIVES_LOOKED_COUNT)
     .flatMap((path): Relative[] => {
       const info = path === storePath ? undefined : deps.store.pathInfo(hashPartOf(path))
       if (info === undefined) return []
@@ -48,6 +48,7 @@ export function findRelatives(
       return [{ storePath: path, ...pairReferences(info, wanted, deps.isKnown) }]
     })
     .sort((a, b) => Number(b.isComplete) - Number(a.isComplete))
+    .slice(0, RELATIVES_MAX_COUNT)
 }
 
 /**

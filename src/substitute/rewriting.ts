@@ -153,6 +153,10 @@ export function createRewriting(deps: {
       if (proof === undefined) continue
       proofs.set(info.narHash, proof)
       for (const { from, to } of proof.rewrites) pairs.set(from, to)
+      log.info(
+        { path: info.storePath, old: proof.storePath, rewrites: proof.rewrites.length },
+        `made of ${proof.storePath}, which is here`,
+      )
       return proof
     }
     return undefined

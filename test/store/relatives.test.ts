@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import * as fc from 'fast-check'
-import { PAIRINGS_MAX_COUNT } from '../../src/limits.ts'
+import { PAIRINGS_MAX_COUNT, RELATIVES_MAX_COUNT } from '../../src/limits.ts'
 import { parseNarHash } from '../../src/nix/hash.ts'
 import { createRewriter } from '../../src/nix/rewriter.ts'
 import { hashPartOf, parseStorePathBaseName } from '../../src/nix/store-path.ts'
@@ -216,6 +216,13 @@ describe('findRelatives', () => {
         ['c-x-1', false],
       ],
     )
+  })
+
+  it('are few, though more are looked at for one that may be right', () => {
+    const others = ['h', 'i', 'j', 'k', 'l'].map((char) => infoOf(`${char}-x-1`, ['c-gzip']))
+    const relatives = find([...others, infoOf('d-x-1', ['i-zlib'])])
+    assert.equal(relatives.length, RELATIVES_MAX_COUNT)
+    assert.equal(short(relatives[0]?.storePath ?? assert.fail()), 'd-x-1')
   })
 
   it('changes nothing in a path that has the wanted bytes', () => {

@@ -138,6 +138,14 @@ describe('a NAR made of an older path', () => {
     }
   })
 
+  it('is given where a library has another version, as long as its name is as long', async () => {
+    const store = oldStore()
+    const [old, latest] = [twin('openssl-3.0.20', 'old'), twin('openssl-3.0.22', 'new')]
+    store.add(asOld(built(twin('curl-8.0', 'old'), [old, glibc])))
+    const wanted = built(twin('curl-8.0', 'new'), [latest, glibc])
+    assert.ok((await proved(rewritingOf(store), wanted))?.equals(wanted.bytes))
+  })
+
   it('is hashed once for two who ask one after the other', async () => {
     const store = oldStore()
     store.add(asOld(older))
