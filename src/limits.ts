@@ -342,7 +342,7 @@ export const ALONG_MIN_BYTES = 64 * KIB
 /** The first so many in the order of a NAR are asked: whoever fetches it is among them for all others, too. */
 export const ALONG_ASKED_MAX_COUNT = 8
 /** An answer without a wait: some round trips of a LAN, or one of a busy machine. Nobody waits longer to hear of nothing. */
-export const ALONG_ANSWER_MS = 50
+export const ALONG_ANSWER_MS = 100
 /** For a neighbour that is before us in the order and looks for the NAR itself; then we fetch it. */
 export const ALONG_WAIT_MS = 300
 /** The same while its Nix has only asked for the narinfo; shorter, so that the next in the order still can be waited for. */

@@ -7,7 +7,9 @@ import type { NarHash } from '../nix/hash.ts'
 import type { CallOptions } from '../source.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import type { UnderWay } from '../substitute/under-way.ts'
-import type { AlongWait } from '../swarm/along-wire.ts'
+import type { AlongRequest } from '../swarm/along-wire.ts'
+import type { NeighbourId } from '../swarm/neighbours.ts'
+import { rendezvousOrder } from '../swarm/rendezvous.ts'
 import type { SharedNar } from './holdings.ts'
 
 export interface NarsUnderWay {
@@ -15,7 +17,7 @@ export interface NarsUnderWay {
    * The NAR as it comes; it breaks off when it comes no more, or was proved wrong. Waits no longer than told for it to be on
    * its way, and only if it may soon be.
    */
-  open(narHash: NarHash, wait: AlongWait, options: CallOptions): Promise<SharedNar | undefined>
+  open(narHash: NarHash, along: AlongRequest, options: CallOptions): Promise<SharedNar | undefined>
 }
 
 export function createNarsUnderWay(deps: {
@@ -24,19 +26,21 @@ export function createNarsUnderWay(deps: {
   shareable(info: VerifiedNarInfo): boolean
   /** Milliseconds, monotonic. */
   clock: () => number
+  /** As neighbours know us. */
+  self(): NeighbourId | undefined
 }): NarsUnderWay {
   const { underWay, clock } = deps
   let waiting = 0
 
-  function find(narHash: NarHash, wait: AlongWait): { nar: SharedNar } | { waitMs: number } {
+  function find(narHash: NarHash, along: AlongRequest): { nar: SharedNar } | { waitMs: number } {
     const known = underWay.get(narHash)
     const info = known?.info ?? underWay.expected(narHash)
     if (info === undefined || !deps.shareable(info)) return { waitMs: 0 }
     switch (known?.part) {
       case undefined:
-        return { waitMs: wait.expectedMs }
+        return { waitMs: along.expectedMs }
       case 'deciding':
-        return { waitMs: wait.begunMs }
+        return { waitMs: along.begunMs }
       case 'own':
         return {
           nar: { narSize: info.narSize, read: (range, options) => known.follow(range, options) },
@@ -45,6 +49,12 @@ export function createNarsUnderWay(deps: {
       case 'along':
         return { waitMs: 0 }
     }
+  }
+
+  /** Of two that wait for each other one would wait in vain. */
+  function isBefore(as: NeighbourId | undefined, narHash: NarHash): boolean {
+    const self = deps.self()
+    return as !== undefined && self !== undefined && rendezvousOrder(narHash, [as, self])[0] === as
   }
 
   /** Until something is another way than before, or the time is over. */
@@ -63,13 +73,14 @@ export function createNarsUnderWay(deps: {
   }
 
   return {
-    async open(narHash, wait, options) {
+    async open(narHash, along, options) {
       const begun = clock()
+      const mayWait = !isBefore(along.as, narHash)
       for (;;) {
-        const found = find(narHash, wait)
+        const found = find(narHash, along)
         if ('nar' in found) return found.nar
         const left = begun + found.waitMs - clock()
-        if (left <= 0 || waiting >= ALONG_WAITING_MAX_COUNT) return undefined
+        if (!mayWait || left <= 0 || waiting >= ALONG_WAITING_MAX_COUNT) return undefined
         await turned(left, options)
       }
     },

@@ -91,8 +91,8 @@ export function createTransfers(deps: {
   /** Whether others may have this NAR once it is here. */
   shareable(info: VerifiedNarInfo): boolean
   badRoot(info: VerifiedNarInfo, way: Way): void
-  /** Asks neighbours for what others may have; absent where there are none. */
-  along?: Pick<AlongFinder, 'find'>
+  /** Asks neighbours whether it is on its way to one of them; undefined when they are not to hear of it. */
+  along?: (info: VerifiedNarInfo) => Pick<AlongFinder, 'find'> | undefined
   clock: () => number
   log: Log
 }): Transfers {
@@ -146,8 +146,7 @@ export function createTransfers(deps: {
     const guess = deps.rewriting?.guess(info)
     const [told] = resolver.offer(info).roots
     if (told !== undefined) prober.probe({ root: told.root, narSize: info.narSize }, blockSources)
-    // What none may have from us is none of their business either.
-    const along = createAlongWays(info, deps.shareable(info) ? deps.along : undefined, () => underWay.turn())
+    const along = createAlongWays(info, deps.along?.(info), () => underWay.turn())
     const transfer = startTransfer(info, {
       createFile: () => spool.create(info),
       ways: (options) => findWays(info, { resolver, scores, blockSources, along, guess }, options),

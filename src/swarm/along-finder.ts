@@ -23,8 +23,7 @@ import { createFading } from '../spool/fading.ts'
 import { abortable } from '../upstream/abortable.ts'
 import { sourceError } from '../upstream/source-error.ts'
 import { alongHeaders, alongId, alongUrl, createAlongStream, isNar } from './along-stream.ts'
-import { NO_WAIT } from './along-wire.ts'
-import type { AlongWait } from './along-wire.ts'
+import type { AlongRequest } from './along-wire.ts'
 import type { Neighbour, NeighbourId, Neighbours } from './neighbours.ts'
 import { rendezvousOrder } from './rendezvous.ts'
 
@@ -52,7 +51,7 @@ export interface AlongFinderDeps {
 
 interface Asked {
   readonly one: Neighbour
-  readonly wait: AlongWait
+  readonly along: AlongRequest
 }
 
 export function createAlongFinder(deps: AlongFinderDeps): AlongFinder {
@@ -78,36 +77,35 @@ export function createAlongFinder(deps: AlongFinderDeps): AlongFinder {
     const place = self === undefined ? order.length : order.indexOf(self)
     return order.slice(0, ALONG_ASKED_MAX_COUNT).flatMap((id, i) => {
       const one = near.get(id)
-      return one === undefined ? [] : [{ one, wait: i < place ? waitFor(id) : NO_WAIT }]
+      // By its URL nobody knows where it stands in the order: it says so itself.
+      const mayWait = i < place || !id.startsWith('narswarm:')
+      const begunMs = mayWait ? ALONG_WAIT_MS : 0
+      const expectedMs = mayWait && !late.has(id) ? ALONG_EXPECTED_WAIT_MS : 0
+      const as = self === undefined ? {} : { as: self }
+      return one === undefined ? [] : [{ one, along: { begunMs, expectedMs, ...as } }]
     })
   }
 
-  function waitFor(id: NeighbourId): AlongWait {
-    // One that has another name for others may be before us here and behind us there: each would wait for the other.
-    if (!id.startsWith('narswarm:')) return NO_WAIT
-    return { begunMs: ALONG_WAIT_MS, expectedMs: late.has(id) ? 0 : ALONG_EXPECTED_WAIT_MS }
-  }
-
   /** Resolves in time, whatever the neighbour does. */
-  async function has({ one, wait }: Asked, nar: NarRef): Promise<boolean> {
+  async function has({ one, along }: Asked, nar: NarRef): Promise<boolean> {
     const begun = clock()
     const timer = new AbortController()
-    const patience = sleep(Math.max(ALONG_ANSWER_MS, wait.begunMs), undefined, timer).catch(() => undefined)
-    const answer = ask({ one, wait }, nar).finally(() => overdue.delete(one.id))
+    const patience = sleep(Math.max(ALONG_ANSWER_MS, along.begunMs), undefined, timer).catch(() => undefined)
+    const answer = ask({ one, along }, nar).finally(() => overdue.delete(one.id))
     const found = await Promise.race([answer, patience])
     timer.abort()
     if (found === undefined) overdue.add(one.id)
     if (found === true) late.delete(one.id)
-    else if (wait.expectedMs > 0 && clock() - begun >= wait.expectedMs) late.set(one.id, true)
+    else if (along.expectedMs > 0 && clock() - begun >= along.expectedMs) late.set(one.id, true)
     return found === true
   }
 
   /** By HEAD: of several that have it one is enough, and a body that nobody takes costs a connection. */
-  async function ask({ one, wait }: Asked, { narHash }: NarRef): Promise<boolean> {
+  async function ask({ one, along }: Asked, { narHash }: NarRef): Promise<boolean> {
     const url = alongUrl(one, narHash)
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(ALONG_REQUEST_MS)])
     try {
-      const headers = alongHeaders(wait)
+      const headers = alongHeaders(along)
       const response = await request(url, { method: 'HEAD', dispatcher: asking, headers, signal })
       await response.body.dump()
       const found = isNar(one, response, 0)

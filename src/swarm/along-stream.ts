@@ -10,8 +10,8 @@ import { abortable } from '../upstream/abortable.ts'
 import { DeadlineError } from '../upstream/errors.ts'
 import { sourceError } from '../upstream/source-error.ts'
 import { createWatch } from '../upstream/watch.ts'
-import { ALONG_HEADER, formatAlong, NO_WAIT } from './along-wire.ts'
-import type { AlongWait } from './along-wire.ts'
+import { ALONG_HEADER, formatAlong } from './along-wire.ts'
+import type { AlongRequest } from './along-wire.ts'
 import type { Neighbour, NeighbourId, Neighbours } from './neighbours.ts'
 
 export function createAlongStream(
@@ -30,7 +30,10 @@ export function createAlongStream(
     const { signal } = watch
     let isAnswered = false
     try {
-      const headers = { ...alongHeaders(NO_WAIT), ...(from > 0 ? { range: `bytes=${from}-` } : {}) }
+      const headers = {
+        ...alongHeaders({ begunMs: 0, expectedMs: 0 }),
+        ...(from > 0 ? { range: `bytes=${from}-` } : {}),
+      }
       const response = await abortable(request(url, { dispatcher, headers, signal }), signal)
       // Destroyed early, the body emits an error that nobody waits for any more.
       response.body.on('error', () => {})
@@ -60,15 +63,15 @@ export function createAlongStream(
 
 /** Of whole NARs, apart from the neighbour's blocks: averages of the two must not mix. */
 export function alongId(id: NeighbourId): SourceId {
-  return `neighbour:${id.replace(/^(?:narswarm|cache):/, '')}/nar`
+  return `neighbour:${id.replace(/^[a-z]+:/, '').replace(/\/$/, '')}/nar`
 }
 
 export function alongUrl(one: Neighbour, narHash: NarHash): URL {
   return new URL(`nar/${narHash}.nar`, one.url)
 }
 
-export function alongHeaders(wait: AlongWait): Record<string, string> {
-  return { 'accept-encoding': 'identity', 'user-agent': 'narswarm', [ALONG_HEADER]: formatAlong(wait) }
+export function alongHeaders(along: AlongRequest): Record<string, string> {
+  return { 'accept-encoding': 'identity', 'user-agent': 'narswarm', [ALONG_HEADER]: formatAlong(along) }
 }
 
 /**

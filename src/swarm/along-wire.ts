@@ -3,21 +3,23 @@
  * itself, so they need not be proved yet. A dictionary in the manner of RFC 9651; docs/adr/018 says what it is for.
  */
 import { ALONG_EXPECTED_WAIT_MS, ALONG_WAIT_MS } from '../limits.ts'
+import type { NeighbourId } from './neighbours.ts'
 
 export const ALONG_HEADER = 'narswarm-along'
 
-/** How long the asker would wait for the NAR to be on its way, in milliseconds. */
-export interface AlongWait {
-  /** While the asked one, whose Nix has asked for it, still looks where it can be had. */
+export interface AlongRequest {
+  /** How long the asker would wait while the asked one, whose Nix wants the NAR, still looks where it can be had; milliseconds. */
   readonly begunMs: number
-  /** While its Nix has only asked for the narinfo, and may ask for the bytes next. */
+  /** The same while its Nix has only asked for the narinfo, and may ask for the bytes next. */
   readonly expectedMs: number
+  /** Who the asker says it is: whoever is behind it in the order of the NAR does not keep it waiting. Nothing else comes of it. */
+  readonly as?: NeighbourId
 }
 
-export const NO_WAIT: AlongWait = { begunMs: 0, expectedMs: 0 }
-
-export function formatAlong({ begunMs, expectedMs }: AlongWait): string {
-  return `begun=${begunMs}, expected=${expectedMs}`
+/** @param request.as one that begins with `narswarm:` */
+export function formatAlong({ begunMs, expectedMs, as }: AlongRequest): string {
+  const name = as === undefined ? '' : `, as=${as.slice(NARSWARM.length)}`
+  return `begun=${begunMs}, expected=${expectedMs}${name}`
 }
 
 /**
@@ -25,11 +27,15 @@ export function formatAlong({ begunMs, expectedMs }: AlongWait): string {
  *
  * @returns undefined when the asker wants proved bytes alone: no such header, or one that we do not understand
  */
-export function parseAlong(header: string | undefined): AlongWait | undefined {
-  const match = /^begun=([0-9]{1,6}), ?expected=([0-9]{1,6})$/.exec(header ?? '')
+export function parseAlong(header: string | undefined): AlongRequest | undefined {
+  const match = /^begun=([0-9]{1,6}), expected=([0-9]{1,6})(?:, as=([0-9A-Za-z]{1,128}))?$/.exec(header ?? '')
   if (match === null) return undefined
+  const [, begun, expected, name] = match
   return {
-    begunMs: Math.min(Number(match[1]), ALONG_WAIT_MS),
-    expectedMs: Math.min(Number(match[2]), ALONG_EXPECTED_WAIT_MS),
+    begunMs: Math.min(Number(begun), ALONG_WAIT_MS),
+    expectedMs: Math.min(Number(expected), ALONG_EXPECTED_WAIT_MS),
+    ...(name === undefined ? {} : { as: NARSWARM + name }),
   }
 }
+
+const NARSWARM = 'narswarm:'

@@ -112,6 +112,7 @@ export function createDoors(
           underWay: transfers.underWay,
           shareable: engine.shareable,
           clock: () => performance.now(),
+          self: () => swarm.ownId,
         }),
         blocks,
         coder: createLeafCoder(),

@@ -20,6 +20,7 @@ import { createScores } from '../substitute/scores.ts'
 import type { Scores } from '../substitute/scores.ts'
 import { createTransfers } from '../substitute/transfers.ts'
 import type { Transfers } from '../substitute/transfers.ts'
+import { createAlongFinder } from '../swarm/along-finder.ts'
 import { lazyBitswap } from '../swarm/lazy-bitswap.ts'
 import { createNeighbourSources } from '../swarm/neighbour-sources.ts'
 import { createHosts } from '../upstream/host.ts'
@@ -94,6 +95,14 @@ export function createEngine(
   const shareable = (info: NarInfo): boolean => shares(config) && sharePolicy.allows(info)
   const names =
     store === undefined || !config.upgrade.rewrite ? undefined : createNameIndex(store.registered, { log })
+  const along = createAlongFinder({
+    neighbours: parts.neighbours.table,
+    // Nobody asks one that does not listen.
+    self: () => (config.peer === undefined ? undefined : swarm.ownId),
+    usable: (id) => scores.usable(id),
+    clock: stopwatch,
+    log,
+  })
   const transfers = createTransfers({
     resolver,
     spool,
@@ -104,6 +113,8 @@ export function createEngine(
     rewriting: store && names && createRewriting({ store, names, clock: stopwatch, log }),
     scores,
     shareable,
+    // What none may have from us is none of their business either.
+    along: (info) => (sharePolicy.allows(info) ? along : undefined),
     badRoot: (info, way) => {
       if (way.kind !== 'blocks') return
       if (isNeighbour(way.told)) {
@@ -150,7 +161,7 @@ export function createEngine(
     auditor,
     async close() {
       names?.close()
-      await Promise.all([near, ...upstreams].map((one) => one.close()))
+      await Promise.all([near, along, ...upstreams].map((one) => one.close()))
     },
   }
 }

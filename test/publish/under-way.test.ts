@@ -5,20 +5,31 @@ import { ALONG_WAITING_MAX_COUNT } from '../../src/limits.ts'
 import { createNarsUnderWay } from '../../src/publish/under-way.ts'
 import type { Part } from '../../src/substitute/along-ways.ts'
 import { createUnderWay } from '../../src/substitute/under-way.ts'
-import type { AlongWait } from '../../src/swarm/along-wire.ts'
+import type { AlongRequest } from '../../src/swarm/along-wire.ts'
 import { pattern, testNar } from '../http/kit.ts'
+import { rendezvousOrder } from '../../src/swarm/rendezvous.ts'
 import { collect, options } from '../spool/kit.ts'
 
 const nar = testNar(pattern(100_000))
 const { narHash } = nar.info
-const WAIT: AlongWait = { begunMs: 300, expectedMs: 200 }
-const NO_WAIT: AlongWait = { begunMs: 0, expectedMs: 0 }
+const [FIRST = '', SELF = '', LAST = ''] = rendezvousOrder(narHash, [
+  'narswarm:a',
+  'narswarm:b',
+  'narswarm:c',
+])
+const WAIT: AlongRequest = { begunMs: 300, expectedMs: 200 }
+const NO_WAIT: AlongRequest = { begunMs: 0, expectedMs: 0 }
 
 /** Time that passes by hand. */
 function bench(t: TestContext, { shareable = true } = {}) {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
   const table = createUnderWay({ clock: Date.now })
-  const shared = createNarsUnderWay({ underWay: table, shareable: () => shareable, clock: Date.now })
+  const shared = createNarsUnderWay({
+    underWay: table,
+    shareable: () => shareable,
+    clock: Date.now,
+    self: () => SELF,
+  })
   const state: { part: Part } = { part: 'deciding' }
   const followed: string[] = []
   const begin = (part: Part): void => {
@@ -39,7 +50,7 @@ function bench(t: TestContext, { shareable = true } = {}) {
     table.turn()
   }
   /** What it answers: at once, or nothing yet. */
-  const ask = (wait: AlongWait, inner = options) => {
+  const ask = (wait: AlongRequest, inner = options) => {
     let answer: 'waits' | 'the NAR' | 'a miss' | 'an error' = 'waits'
     shared.open(narHash, wait, inner).then(
       (found) => (answer = found === undefined ? 'a miss' : 'the NAR'),
@@ -125,6 +136,17 @@ describe('what a neighbour is answered who asks for a NAR that is not here', () 
     assert.equal(await answer(), 'waits')
     gone.abort(new Error('gone'))
     assert.equal(await answer(), 'an error')
+  })
+  it('does not wait for us when it is before us in the order of the NAR itself', async (t) => {
+    const { table, begin, ask } = bench(t)
+    table.expect(nar.info)
+    assert.equal(await ask({ ...WAIT, as: FIRST })(), 'a miss')
+    assert.equal(await ask({ ...WAIT, as: LAST })(), 'waits')
+    begin('deciding')
+    assert.equal(await ask({ ...WAIT, as: FIRST })(), 'a miss')
+    assert.equal(await ask({ ...WAIT, as: LAST })(), 'waits')
+    begin('own')
+    assert.equal(await ask({ ...WAIT, as: FIRST })(), 'the NAR')
   })
   it('does not wait among too many', async (t) => {
     const { begin, ask } = bench(t)

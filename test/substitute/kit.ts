@@ -269,6 +269,7 @@ export async function engine(
     log,
   })
   const scores = createScores({ clock, listener: near.verdicts })
+  const along = parts.along?.(scores)
   const badRoots: string[] = []
   const transfers = createTransfers({
     resolver,
@@ -282,7 +283,7 @@ export async function engine(
     clock,
     log,
     shareable: () => shareable,
-    ...(parts.along === undefined ? {} : { along: parts.along(scores) }),
+    along: () => along,
     badRoot(_, way) {
       badRoots.push(way.kind === 'blocks' ? way.root.toString() : way.source.id)
       if (way.kind === 'blocks') near.verdicts.lied(way.told, 'told a wrong CID')

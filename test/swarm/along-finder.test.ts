@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { TestContext } from 'node:test'
 import { ALONG_EXPECTED_WAIT_MS, ALONG_MIN_BYTES, ALONG_WAIT_MS } from '../../src/limits.ts'
 import { SourceFaultError, SourceMissError } from '../../src/source.ts'
@@ -105,18 +106,24 @@ function bench(
 
 const along = ({ one }: TestNeighbour): string => `neighbour:${one.id.replace('narswarm:', '')}/nar`
 const WAITING = `HEAD begun=${ALONG_WAIT_MS}, expected=${ALONG_EXPECTED_WAIT_MS}`
-const NOT_WAITING = 'HEAD begun=0, expected=0'
 
 describe('asking neighbours for a NAR on its way', () => {
   it('waits for those before us, and only asks those behind', async (t) => {
     const all = await street(t, [miss, miss, 'self', miss, miss])
     const { find, near } = bench(t, all, all[2]?.one.id)
     assert.equal(await find(), undefined)
+    const as = `, as=${all[2]?.one.id.replace('narswarm:', '')}`
     assert.deepEqual(
       all.map(({ asked }) => asked),
-      [[WAITING], [WAITING], [], [NOT_WAITING], [NOT_WAITING]],
+      [
+        [`${WAITING}${as}`],
+        [`${WAITING}${as}`],
+        [],
+        [`HEAD begun=0, expected=0${as}`],
+        [`HEAD begun=0, expected=0${as}`],
+      ],
     )
-    assert.equal(near.told.answered.length, 4)
+    while (near.told.answered.length < 4) await sleep(5)
   })
   it('waits for all while nobody can ask us', async (t) => {
     const all = await street(t, [miss, miss])
@@ -162,11 +169,12 @@ describe('asking neighbours for a NAR on its way', () => {
       [[], [], []],
     )
   })
-  it('waits but for a moment for one that others know by another name', async (t) => {
-    const [one] = (await street(t, [miss])) as [TestNeighbour]
-    const { find } = bench(t, [{ ...one, one: { ...one.one, id: `cache:${one.one.url.href}` } }])
+  it('lets one that it knows by its URL alone say who is before whom', async (t) => {
+    const all = (await street(t, ['self', miss])) as [TestNeighbour, TestNeighbour]
+    const [{ one: self }, { one, asked }] = all
+    const { find } = bench(t, [{ one: { ...one, id: `cache:${one.url.href}` }, asked }], self.id)
     assert.equal(await find(), undefined)
-    assert.deepEqual(one.asked, [NOT_WAITING])
+    assert.deepEqual(asked, [`${WAITING}, as=${self.id.replace('narswarm:', '')}`])
   })
   it('does not wait again for one whose Nix did not come', async (t) => {
     const clock = { now: 0 }

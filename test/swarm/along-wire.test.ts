@@ -7,7 +7,10 @@ describe('the header of who reads along', () => {
   const cases: [header: string | undefined, parsed: ReturnType<typeof parseAlong>][] = [
     ['begun=300, expected=200', { begunMs: 300, expectedMs: 200 }],
     ['begun=0, expected=0', { begunMs: 0, expectedMs: 0 }],
-    ['begun=12,expected=7', { begunMs: 12, expectedMs: 7 }],
+    ['begun=12, expected=7, as=12D3KooWx', { begunMs: 12, expectedMs: 7, as: 'narswarm:12D3KooWx' }],
+    ['begun=12,expected=7', undefined],
+    ['begun=12, expected=7, as=', undefined],
+    ['begun=12, expected=7, as=a b', undefined],
     ['begun=999999, expected=999999', { begunMs: ALONG_WAIT_MS, expectedMs: ALONG_EXPECTED_WAIT_MS }],
     ['begun=9999999, expected=0', undefined],
     ['begun=-1, expected=0', undefined],
@@ -22,7 +25,9 @@ describe('the header of who reads along', () => {
     it(`${header}`, () => assert.deepEqual(parseAlong(header), parsed))
   }
   it('is read as it was written', () => {
-    const wait = { begunMs: ALONG_WAIT_MS, expectedMs: 0 }
-    assert.deepEqual(parseAlong(formatAlong(wait)), wait)
+    for (const as of [{}, { as: 'narswarm:12D3KooWx' }]) {
+      const along = { begunMs: ALONG_WAIT_MS, expectedMs: 0, ...as }
+      assert.deepEqual(parseAlong(formatAlong(along)), along)
+    }
   })
 })

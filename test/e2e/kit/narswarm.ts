@@ -79,7 +79,8 @@ export async function startNarswarm(
     })
     child.stderr.setEncoding('utf8').on('data', (text: string) => (told += text))
     running = { process: child, exited: once(child, 'close') }
-    await until(() => true)
+    // It answers the command line a moment before it tells the port that was chosen.
+    await until(({ cache }) => !cache.url.endsWith(':0'))
   }
 
   const until: Narswarm['until'] = async (wanted) => {

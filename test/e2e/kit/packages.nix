@@ -92,5 +92,10 @@ rec {
   medium = random "medium-1.0" 24000000;
   sameSize = random "same-size" 24000000;
   otherSize = random "other-size" 3000000;
+  # Large, middle and small ones.
+  shelf = build "shelf" "echo $medium $sameSize $otherSize $library > $out" {
+    inherit medium sameSize otherSize;
+    library = library 17;
+  };
   mediums = build "mediums" "echo $medium $sameSize $otherSize > $out" { inherit medium sameSize otherSize; };
 }
