@@ -77,7 +77,7 @@ export function createPeerApp(deps: PeerAppDeps, config: CacheConfig): Hono<Http
     },
     async nar(
       narHash: NarHash,
-      { signal, header }: CallOptions & { header(name: string): string | undefined },
+      { signal, header }: CallOptions & { header: (name: string) => string | undefined },
     ) {
       const here = holdings.openNar(narHash)
       const along = parseAlong(header(ALONG_HEADER))

@@ -36,18 +36,20 @@ export function createNarsUnderWay(deps: {
     const known = underWay.get(narHash)
     const info = known?.info ?? underWay.expected(narHash)
     if (info === undefined || !deps.shareable(info)) return { waitMs: 0 }
-    switch (known?.part) {
-      case undefined:
-        return { waitMs: along.expectedMs }
+    if (known === undefined) return { waitMs: along.expectedMs }
+    const { part } = known
+    switch (part) {
       case 'deciding':
         return { waitMs: along.begunMs }
       case 'own':
         return {
           nar: { narSize: info.narSize, read: (range, options) => known.follow(range, options) },
         }
-      // Whom it follows the asker asks, too.
       case 'along':
+        // Whom it follows the asker asks, too.
         return { waitMs: 0 }
+      default:
+        return part satisfies never
     }
   }
 

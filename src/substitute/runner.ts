@@ -8,7 +8,14 @@ import type { DagLink } from '../dag/reader.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { narHashDigest } from '../nix/hash.ts'
-import { COST, SourceFaultError, SourceLieError, SourceRestingError } from '../source.ts'
+import {
+  COST,
+  isNeighbour,
+  SourceFaultError,
+  SourceLieError,
+  SourceMissError,
+  SourceRestingError,
+} from '../source.ts'
 import type { CallOptions, NarRef, SourceId } from '../source.ts'
 import { PageError } from '../upstream/errors.ts'
 import { leafLinks } from './dag-walk.ts'
@@ -202,7 +209,9 @@ async function* streamPieces(
     const { reason } = signal as { reason: unknown }
     // As with blocks: one that gave others something meanwhile is slower than the next way, and not at fault.
     const isFault = reason instanceof WayStalledError && !scores.deliveredSince(source.id, begun)
-    if (signal.aborted ? isFault : !(error instanceof SourceRestingError)) {
+    // A NAR that was on its way to a neighbour may not be any more.
+    const isMiss = error instanceof SourceMissError && isNeighbour(source.id)
+    if (signal.aborted ? isFault : !isMiss && !(error instanceof SourceRestingError)) {
       // The user chose the upstreams, and of a page nobody says that it is the NAR.
       const isLie =
         error instanceof SourceLieError &&

@@ -7,7 +7,7 @@ import type { Part } from './along-ways.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import { createProgress } from './progress.ts'
 
-export interface NarUnderWay {
+interface NarUnderWay {
   readonly info: VerifiedNarInfo
   readonly part: Part
   /** As `Readers.follow`. */

@@ -129,7 +129,7 @@ export function createAlongFinder(deps: AlongFinderDeps): AlongFinder {
       })
       void Promise.all(answers).then(() => resolve(undefined))
       const one = await abortable(found, signal)
-      return one && createAlongStream(one, { neighbours, dispatcher: reading })
+      return one && createAlongStream(one, { dispatcher: reading })
     },
     async close() {
       closing.abort(new Error('narswarm is closing'))

@@ -2,22 +2,19 @@
 import { request } from 'undici'
 import type { Dispatcher } from 'undici'
 import { ALONG_FIRST_BYTE_MS, UPSTREAM_FIRST_BYTE_CEILING_MS, UPSTREAM_STALL_MS } from '../limits.ts'
-import { messageOf } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
-import { COST, SourceFaultError, SourceMissError } from '../source.ts'
+import { COST, neighbourSource, SourceFaultError, SourceMissError } from '../source.ts'
 import type { CallOptions, NarRef, SourceId, StreamSource } from '../source.ts'
 import { abortable } from '../upstream/abortable.ts'
-import { DeadlineError } from '../upstream/errors.ts'
 import { sourceError } from '../upstream/source-error.ts'
 import { createWatch } from '../upstream/watch.ts'
 import { ALONG_HEADER, formatAlong } from './along-wire.ts'
 import type { AlongRequest } from './along-wire.ts'
-import type { Neighbour, NeighbourId, Neighbours } from './neighbours.ts'
+import { neighbourName } from './neighbour-id.ts'
+import type { Neighbour, NeighbourId } from './neighbours.ts'
 
-export function createAlongStream(
-  one: Neighbour,
-  { neighbours, dispatcher }: { neighbours: Pick<Neighbours, 'failed'>; dispatcher: Dispatcher },
-): StreamSource {
+/** Whoever reads tells `Scores` of its faults, and so the table of neighbours. */
+export function createAlongStream(one: Neighbour, { dispatcher }: { dispatcher: Dispatcher }): StreamSource {
   const id = alongId(one.id)
 
   async function* open(
@@ -28,7 +25,6 @@ export function createAlongStream(
     const url = alongUrl(one, narHash)
     const watch = createWatch(id, url, UPSTREAM_FIRST_BYTE_CEILING_MS, options)
     const { signal } = watch
-    let isAnswered = false
     try {
       const headers = {
         ...alongHeaders({ begunMs: 0, expectedMs: 0 }),
@@ -40,19 +36,10 @@ export function createAlongStream(
       if (!isNar(one, response, from)) {
         throw new SourceMissError(id, `${url.href}: it was there or on its way a moment ago`)
       }
-      isAnswered = true
       yield* watch.chunks(response.body, UPSTREAM_STALL_MS)
     } catch (error) {
       const reason = watch.reason(error)
-      if (options.signal.aborted) throw reason
-      const fault = sourceError(id, url, reason)
-      // A body that was cut may be of a NAR that nobody there waits for any more, or that was proved wrong. Whether the
-      // neighbour is still there the next request tells.
-      const isSilent = fault.cause instanceof DeadlineError
-      if (fault instanceof SourceFaultError && (!isAnswered || isSilent)) {
-        neighbours.failed(one.id, messageOf(fault))
-      }
-      throw fault
+      throw options.signal.aborted ? reason : sourceError(id, url, reason)
     } finally {
       watch.stop()
     }
@@ -61,9 +48,8 @@ export function createAlongStream(
   return { id, cost: COST.neighbour, firstByteMs: ALONG_FIRST_BYTE_MS, open }
 }
 
-/** Of whole NARs, apart from the neighbour's blocks: averages of the two must not mix. */
 export function alongId(id: NeighbourId): SourceId {
-  return `neighbour:${id.replace(/^[a-z]+:/, '').replace(/\/$/, '')}/nar`
+  return neighbourSource(`${neighbourName(id)}/nar`)
 }
 
 export function alongUrl(one: Neighbour, narHash: NarHash): URL {

@@ -27,6 +27,11 @@ export function narswarmId(peerId: string): NeighbourId {
   return `narswarm:${peerId}`
 }
 
+/** As sources are named by it, see `neighbourSource`. */
+export function neighbourName(id: NeighbourId): string {
+  return id.replace(/^[a-z]+:/, '').replace(/\/$/, '')
+}
+
 /** @param url as `withSlash` makes it */
 export function cacheId(url: URL): NeighbourId {
   return `cache:${url.href}`

@@ -17,6 +17,7 @@ import { RedirectError } from '../upstream/redirect.ts'
 import { createUpstream } from '../upstream/upstream.ts'
 import type { XzThreads } from '../upstream/xz-threads.ts'
 import { createGatewaySource } from './gateway-source.ts'
+import { neighbourName } from './neighbour-id.ts'
 import type { Neighbour, Neighbours } from './neighbours.ts'
 
 export interface OpenNeighbour {
@@ -51,7 +52,7 @@ export function openNeighbour(
   const { neighbours, clock, log } = deps
   const { id, url } = neighbour
   const cost = costOf(neighbour)
-  const name = id.replace(/^[a-z]+:/, '').replace(/\/$/, '')
+  const name = neighbourName(id)
   const sourceId = neighbourSource(name)
   const streamId = neighbourSource(`${name}/nar`)
   const gateway = createGatewaySource({ url: url.href.replace(/\/$/, ''), id: sourceId, cost })

@@ -29,9 +29,10 @@ test(
   { skip: skipWithoutNix() },
   async (t) => {
     const stage = await openStage(t)
-    const { top, closure, publicKey, copyTo } = await openBuilder(stage, 'shelf')
+    const builder = await openBuilder(stage, 'shelf')
+    const { top, closure, publicKey } = builder
     const dir = join(stage.dir, 'cache')
-    await copyTo(`file://${dir}?compression=none`, [top])
+    await builder.copyTo(`file://${dir}?compression=none`, [top])
     const upstream = await serveSlowly(stage, dir, 8 * MIB)
 
     const ports = [await freePort(), await freePort(), await freePort()]

@@ -46,7 +46,6 @@ async function peer(t: TestContext, gate: Partial<{ budgets: PeerBudgets; upload
             : undefined,
         narSizeOf: () => undefined,
       },
-      underWay: { open: () => Promise.resolve(undefined) },
       blocks: testBlocks([nar]),
       feeds: { read: () => Promise.resolve(Buffer.from('a feed')) },
       formatAnswer: (info) => formatNarInfo(info, STORE_DIR),

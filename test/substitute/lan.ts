@@ -77,7 +77,6 @@ export async function lan<Name extends string>(
               clock,
               self: () => `narswarm:${name}`,
             }),
-            ...openGate(),
             blocks,
             feeds: { read: () => Promise.resolve(undefined) },
             formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
