@@ -191,6 +191,7 @@ async function* streamPieces(
   const { source } = way
   const begun = clock()
   let at = from
+  let whole = false
   try {
     for await (const bytes of source.open({ narHash, narSize }, from, { signal })) {
       onBytes(bytes.length)
@@ -205,6 +206,8 @@ async function* streamPieces(
     if (at < narSize) {
       throw new SourceFaultError(source.id, `${source.id} ended at byte ${at} of ${narSize}`)
     }
+    whole = true
+    scores.delivered(source.id, at - from, clock() - begun)
   } catch (error) {
     const { reason } = signal as { reason: unknown }
     // As with blocks: one that gave others something meanwhile is slower than the next way, and not at fault.
@@ -222,6 +225,7 @@ async function* streamPieces(
       else scores.faulted(source.id, begun, isFault ? 'it gave nothing' : messageOf(error))
     }
     throw error
+  } finally {
+    if (!whole) scores.received(source.id, at - from)
   }
-  scores.delivered(source.id, at - from, clock() - begun)
 }

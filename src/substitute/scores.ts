@@ -25,6 +25,8 @@ interface Score {
 
 export interface Scores {
   delivered(id: SourceId, bytes: number, tookMs: number, wireBytes?: number): void
+  /** So many bytes came, and then no more of them: counted, and nothing is made of it. */
+  received(id: SourceId, bytes: number): void
   /** It answered, though not with bytes: whatever it failed at before is over. */
   answered(id: SourceId): void
   /**
@@ -124,6 +126,9 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
       one.deliveredAt = clock()
       forgive(one)
       listener?.answered(id)
+    },
+    received(id, bytes) {
+      entry(id).bytes += bytes
     },
     answered(id) {
       forgive(entry(id))

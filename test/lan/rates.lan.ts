@@ -11,7 +11,7 @@ import type { Stage } from '../e2e/kit/stage.ts'
 import { openNixWith } from './kit/closure.ts'
 import type { Closure } from './kit/closure.ts'
 import { openLan } from './kit/lan.ts'
-import { openMachine } from './kit/machine.ts'
+import { openMachine, untilIndexed } from './kit/machine.ts'
 import type { Machine } from './kit/machine.ts'
 import { untilFound } from './kit/neighbours.ts'
 import { programNar } from './kit/programs.ts'
@@ -94,9 +94,6 @@ async function closureOfOne(
     bytes: only.narSize,
   }
 }
-
-/** As on a machine that has been on for a while. */
-async function untilIndexed(_machine: Machine): Promise<void> {}
 
 /** As Nix asks: narinfo, NAR. @returns Mbit/s from the request for the NAR to its last byte */
 async function rate(

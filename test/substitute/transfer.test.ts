@@ -113,6 +113,9 @@ describe('transfer: one way after the other', () => {
     await until(() => sources.every(({ asked }) => asked === 1))
     assert.deepEqual(await whole(node, info), nar)
     assert.deepEqual([first.opened[0], second.opened[0]], [0, at])
+    // What came before they died is told by `status` too.
+    assert.equal(node.scores.all().get('first')?.bytes, at)
+    assert.ok((node.scores.all().get('second')?.bytes ?? 0) > 0)
   })
   it('tries the only stream again when it broke off with bytes in hand', async (t) => {
     const upstream = stream('upstream', nar, diesAt('upstream', MIB, 1))

@@ -67,3 +67,8 @@ export async function openMachine(
     },
   }
 }
+
+/** As one that has been on for a while: the blocks of what it has are found by CID. */
+export async function untilIndexed({ narswarm }: Machine): Promise<void> {
+  await narswarm.until(({ store }) => store?.to_go === 0)
+}
