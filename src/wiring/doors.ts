@@ -152,8 +152,9 @@ export function createDoors(
       const cache = await opened(cacheApp(), config.cache.listen)
       const peer =
         config.peer === undefined ? undefined : await opened(peerApp(), config.peer.listen, accepts)
-      await opened(createAdminApp({ operations, log }), { path: adminSocketPath(config) })
       await neighbours.start(node, peer !== undefined && 'port' in peer.address ? peer.address.port : 0)
+      // Last, so that `status` tells of listeners that are open.
+      await opened(createAdminApp({ operations, log }), { path: adminSocketPath(config) })
       for (const upstream of upstreams) void keepChecking(upstream, log, signal)
       void keepFollowing(feeds.follower, log, signal)
       void keepSigning(feeds.published, log, signal)
