@@ -54,6 +54,7 @@ export function createStoreIndexer(
   const seen = { id: 0, mark: '', reviewedMark: '', reviewedAt: -Infinity }
   let hasWritten = false
   let nextAt = -Infinity
+  let breathedAt = clock()
 
   const isIndexed = ({ narHash, storePath }: RegisteredPath | StoreNar): boolean => {
     const nar = index.nar(narHash)
@@ -76,12 +77,14 @@ export function createStoreIndexer(
     if (inStore.enter(info)) {
       hasWritten = true
       count(path)
-    } else waiting.set(info.narHash, info)
+    } else waiting.set(info.narHash, slim(info))
   }
 
-  /** Others have their turn between two handfuls of rows, and most of the time when they have something to do. */
-  const breathe = (options: CallOptions): Promise<void> =>
-    isBusy() ? sleep(INDEXER_BUSY_MS, options) : timers.setImmediate(undefined, options)
+  /** Between two handfuls of rows: half of the time for others, and most of it when they have something to do. */
+  const breathe = async (options: CallOptions): Promise<void> => {
+    await sleep(isBusy() ? INDEXER_BUSY_MS : clock() - breathedAt, options)
+    breathedAt = clock()
+  }
 
   const lookAtNew = async (options: CallOptions): Promise<void> => {
     for (;;) {
@@ -112,6 +115,7 @@ export function createStoreIndexer(
   }
 
   const lookAtStore = async (options: CallOptions): Promise<void> => {
+    breathedAt = clock()
     const mark = store.registered.changeMark()
     const now = clock()
     if (mark !== seen.reviewedMark && now - seen.reviewedAt >= INDEXER_REVIEW_MS) {
@@ -157,7 +161,7 @@ export function createStoreIndexer(
 
   return {
     want(nar) {
-      if (asked.size < INDEXER_ASKED_MAX_COUNT) asked.set(nar.narHash, nar)
+      if (asked.size < INDEXER_ASKED_MAX_COUNT) asked.set(nar.narHash, slim(nar))
     },
 
     async turn(options) {
@@ -191,4 +195,9 @@ export function createStoreIndexer(
       }
     },
   }
+}
+
+/** A narinfo is ten times as large, and there may be 100,000 of them. */
+function slim({ storePath, narHash, narSize }: StoreNar): StoreNar {
+  return { storePath, narHash, narSize }
 }
