@@ -75,20 +75,30 @@ export function createLocalBlocks(deps: {
   const findLeaf = (digest: Uint8Array, scope: BlockScope): LeafLocation[] =>
     index.locate(digest).filter((location) => scope === 'all' || location.shared)
 
-  /** The readers of one leaf: the spool's file, then each store path of the same NAR. */
+  /** The readers of one leaf: the spool's file, and each store path of the same NAR; these first where they are known. */
   function* readers(location: LeafPlace, options: CallOptions): Generator<Reader> {
-    const { narHash, offset, size } = location
-    const range = { start: offset, end: offset + size }
+    if (location.storePaths !== undefined) yield* storeReaders(location, location.storePaths, options)
+    const { narHash, offset } = location
     if (spool.has(narHash)) {
       yield {
         place: `spool:${narHash}`,
         location,
-        range,
+        range: rangeOf(location),
         read: (target) => spool.readInto(narHash, offset, target),
       }
     }
+    if (location.storePaths !== undefined) return
+    yield* storeReaders(location, index.nar(narHash)?.storePaths ?? [], options)
+  }
+
+  function* storeReaders(
+    location: LeafPlace,
+    paths: readonly StorePath[],
+    options: CallOptions,
+  ): Generator<Reader> {
     if (store === undefined) return
-    for (const path of location.storePaths ?? index.nar(narHash)?.storePaths ?? []) {
+    const range = rangeOf(location)
+    for (const path of paths) {
       yield {
         place: `store:${path}`,
         location,
@@ -203,6 +213,10 @@ export function createLocalBlocks(deps: {
 }
 
 type LeafPlace = Pick<LeafLocation, 'narHash' | 'narSize' | 'offset' | 'size'> & Pick<KnownLeaf, 'storePaths'>
+
+function rangeOf({ offset, size }: LeafPlace): ByteRange {
+  return { start: offset, end: offset + size }
+}
 
 interface Reader {
   /** For the log. */
