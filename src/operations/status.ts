@@ -109,7 +109,7 @@ interface WireReport {
   readonly wire_bytes: number
 }
 
-/** Bytes of NARs that came since `started`, as they are and not as they were packed. */
+/** Bytes of the NARs that were put together since `started`, as they are and not as they were packed. */
 export interface FetchedReport {
   readonly bytes: number
   readonly from_upstreams: number

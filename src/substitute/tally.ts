@@ -12,9 +12,9 @@ export interface FetchedBytes {
   readonly byNeighbour: ReadonlyMap<SourceId, number>
 }
 
-/** Who gave the bytes that made up NARs, since this process began. */
+/** Who gave the bytes that NARs were put together from, since this process began. */
 export interface Tally {
-  /** Of one NAR: proved, or kept for when it goes on. What was read from disk does not count. */
+  /** Of one NAR: proved, or kept for when it goes on. A part that was kept before does not count again. */
   add(bySource: ReadonlyMap<SourceId, number>): void
   total(): FetchedBytes
 }

@@ -336,9 +336,9 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
 
   async function finish(plan: NarPlan | undefined): Promise<void> {
     verified = true
+    deps.count(bySource)
     progress.notify()
     await file?.commit()
-    deps.count(bySource)
     deps.finished(plan)
     log.info(
       { path: info.storePath, bytes: narSize, sources: Object.fromEntries(bySource) },
