@@ -257,6 +257,8 @@ export const NEIGHBOUR_WAIT_MS = 150
 export const NEIGHBOUR_SILENT_MS = 1_000
 /** From asking a neighbour for a NAR to its first byte; it may have to read and pack it. */
 export const NEIGHBOUR_FIRST_BYTE_MS = 4_000
+/** So many times in a row nothing came of what it was asked for until another way was quicker, and it counts as gone. */
+export const NEIGHBOUR_IN_VAIN_COUNT = 3
 /** Connections and accounts of neighbours that are not asked now are kept for so many. */
 export const NEIGHBOURS_KEPT_COUNT = 64
 /** Leaves are asked for in zstd of a peer whose link carries less, until it carries twice as much (docs/adr/019). */

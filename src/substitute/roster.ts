@@ -4,7 +4,13 @@
 import { DagError } from '../dag/reader.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
-import { LEAF_QUICK_MS, NODE_STALL_MS, SOURCE_MAX_FAULTS_PER_NAR, SOURCE_SILENT_MS } from '../limits.ts'
+import {
+  LEAF_QUICK_MS,
+  LEAF_STALL_FLOOR_MS,
+  NODE_STALL_MS,
+  SOURCE_MAX_FAULTS_PER_NAR,
+  SOURCE_SILENT_MS,
+} from '../limits.ts'
 import type { BlockSource } from '../source.ts'
 import { COST, SourceFaultError, SourceLieError, SourceMissError } from '../source.ts'
 import { ALL_BLOCKS } from './scores.ts'
@@ -71,7 +77,7 @@ export function createRoster(
   const averageMs = ({ id }: BlockSource): number => scores.averageMs(id) ?? NODE_STALL_MS
 
   /** One lost connection fails all that was under way on it: that is one fault, not sixteen. */
-  const isNewFault = (source: BlockSource, request: number, begunAt: number, reason: string): boolean => {
+  const isNewFault = (source: BlockSource, request: number, begunAt: number, reason?: string): boolean => {
     if (request <= (failedAt.get(source) ?? 0)) return false
     failedAt.set(source, requests)
     scores.faulted(source.id, begunAt, reason)
@@ -144,12 +150,13 @@ export function createRoster(
         inFlight.set(source, busy(source) - 1)
         if (outcome === undefined) return
         if (outcome === 'stalled') {
-          if (isNewFault(source, request, at, 'it stalled')) {
+          const isSilent = clock() - Math.max(at, heardAt.get(source) ?? 0) >= LEAF_STALL_FLOOR_MS
+          if (isNewFault(source, request, at, isSilent ? 'it stalled' : undefined)) {
             log.warn({ source: source.id }, 'source stalled, what it was asked for is asked of the next')
           }
         } else if (outcome === 'overtaken') {
           // One that gave others something meanwhile is slower than the next way, and not at fault.
-          if (!scores.deliveredSince(source.id, at) && isNewFault(source, request, at, 'it gave nothing')) {
+          if (!scores.deliveredSince(source.id, at) && isNewFault(source, request, at)) {
             log.debug({ source: source.id }, 'source gave nothing, another way took over')
           }
         } else if ('bytes' in outcome) {

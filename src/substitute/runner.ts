@@ -5,6 +5,7 @@
 import type { LeafBuffers } from '../dag/leaf-buffers.ts'
 import { LEAF_BYTES } from '../dag/profile.ts'
 import type { DagLink } from '../dag/reader.ts'
+import { WAY_QUIET_MS } from '../limits.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { narHashDigest } from '../nix/hash.ts'
@@ -192,9 +193,11 @@ async function* streamPieces(
   const begun = clock()
   let at = from
   let whole = false
+  let lastAt = begun
   try {
     for await (const bytes of source.open({ narHash, narSize }, from, { signal })) {
       onBytes(bytes.length)
+      lastAt = clock()
       const room = narSize - at
       at += Math.min(bytes.length, room)
       yield { bytes: bytes.subarray(0, room), from: source.id }
@@ -221,8 +224,10 @@ async function* streamPieces(
         !(error.cause instanceof PageError) &&
         source.cost !== COST.upstream &&
         !signal.aborted
+      const hasStopped = at > from && clock() - lastAt >= WAY_QUIET_MS
+      const stopped = hasStopped ? `it stopped at byte ${at} of ${narSize}` : undefined
       if (isLie) scores.lied(source.id, error.message)
-      else scores.faulted(source.id, begun, isFault ? 'it gave nothing' : messageOf(error))
+      else scores.faulted(source.id, begun, isFault ? stopped : messageOf(error))
     }
     throw error
   } finally {

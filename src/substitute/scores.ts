@@ -32,6 +32,7 @@ export interface Scores {
   /**
    * @param begunAt when the request began, in the clock's milliseconds: of all that were under way when a source
    * failed, only one counts, in whichever NAR
+   * @param reason absent when nothing had come of it until another way was quicker
    */
   faulted(id: SourceId, begunAt?: number, reason?: string): void
   lied(id: SourceId, reason?: string): void
@@ -63,7 +64,8 @@ const NEWEST = 0.2
 /** For who keeps account of whole machines. */
 export interface ScoresListener {
   answered(id: SourceId): void
-  faulted(id: SourceId, reason: string): void
+  /** @param reason as for `Scores.faulted` */
+  faulted(id: SourceId, reason: string | undefined): void
   lied(id: SourceId, reason: string): void
 }
 
@@ -134,7 +136,7 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
       forgive(entry(id))
       listener?.answered(id)
     },
-    faulted(id, begunAt = Infinity, reason = 'it failed') {
+    faulted(id, begunAt = Infinity, reason) {
       const one = entry(id)
       if (begunAt <= one.faultedAt) return
       one.faultedAt = clock()

@@ -1,6 +1,7 @@
 /** One neighbour as a source: of narinfos and whole NARs, as a binary cache; of blocks, as a trustless gateway. */
 import {
   NEIGHBOUR_FIRST_BYTE_MS,
+  NEIGHBOUR_IN_VAIN_COUNT,
   NEIGHBOUR_SILENT_MS,
   NEIGHBOUR_WAIT_MS,
   UPSTREAM_INFO_RETRY_MS,
@@ -28,6 +29,8 @@ export interface OpenNeighbour {
   readonly streamId: SourceId
   /** It gave wrong bytes: whoever has one of its sources in hand gets no more by it. */
   lied(reason: string): void
+  /** Nothing had come of what it was asked for until others were quicker: it may be slow, or gone. */
+  gaveNothing(): void
   /** The table lets it be asked again. */
   forgive(): void
   /** Cuts what is under way. */
@@ -69,6 +72,7 @@ export function openNeighbour(
   /** When anything last came from it: one that is busy with NARs of ours is late, and not gone. */
   let heardAt = -Infinity
   let isLate = false
+  let inVain = 0
   // A narswarm is one. What was named by URL may be a gateway of the whole world, which is told no path that we look for.
   let isOut = false
   let isCache: boolean | undefined = id.startsWith('narswarm:') ? true : undefined
@@ -78,6 +82,11 @@ export function openNeighbour(
   const heard = (): void => {
     heardAt = clock()
     isLate = false
+  }
+
+  const gave = (): void => {
+    heard()
+    inVain = 0
   }
 
   const lied = (reason: string): void => {
@@ -130,7 +139,7 @@ export function openNeighbour(
       if (isOut) throw new SourceRestingError(streamId, OUT)
       for await (const bytes of stream.open(nar, from, options)) {
         if (isOut) throw new SourceRestingError(streamId, OUT)
-        heard()
+        gave()
         yield bytes
       }
     },
@@ -139,6 +148,12 @@ export function openNeighbour(
   return {
     streamId,
     lied,
+    gaveNothing() {
+      inVain += 1
+      if (inVain < NEIGHBOUR_IN_VAIN_COUNT) return
+      inVain = 0
+      neighbours.failed(id, `asked for NARs it gave nothing, ${NEIGHBOUR_IN_VAIN_COUNT} times in a row`)
+    },
     forgive() {
       isOut = false
     },
@@ -179,7 +194,7 @@ export function openNeighbour(
           {
             ...block,
             onBytes(count) {
-              heard()
+              gave()
               block.onBytes?.(count)
             },
           },

@@ -13,7 +13,8 @@ export interface NeighbourSources {
   /** For what others find out about one of these sources; ids of any other are ignored. */
   readonly verdicts: {
     answered(id: SourceId): void
-    faulted(id: SourceId, reason: string): void
+    /** @param reason absent when nothing had come of it until others were quicker */
+    faulted(id: SourceId, reason: string | undefined): void
     lied(id: SourceId, reason: string): void
   }
   /** Cuts what is under way. */
@@ -62,7 +63,8 @@ export function createNeighbourSources(deps: NeighbourDeps, config: { storeDir: 
       },
       faulted(source, reason) {
         const found = bySource.get(source)
-        if (found !== undefined) neighbours.failed(found.id, reason)
+        if (reason === undefined) found?.one.gaveNothing()
+        else if (found !== undefined) neighbours.failed(found.id, reason)
       },
       lied: (source, reason) => bySource.get(source)?.one.lied(reason),
     },

@@ -2,7 +2,12 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { NEIGHBOUR_SILENT_MS, NEIGHBOUR_WAIT_MS, NEIGHBOURS_KEPT_COUNT } from '../../src/limits.ts'
+import {
+  NEIGHBOUR_IN_VAIN_COUNT,
+  NEIGHBOUR_SILENT_MS,
+  NEIGHBOUR_WAIT_MS,
+  NEIGHBOURS_KEPT_COUNT,
+} from '../../src/limits.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
 import { COST } from '../../src/source.ts'
 import type { NarInfoSource } from '../../src/source.ts'
@@ -199,6 +204,16 @@ describe('what others found out', () => {
       lied: ['narswarm:one: b'],
       answered: ['narswarm:one'],
     })
+  })
+  it('one that was slower than others is asked again, but not for ever', async (t) => {
+    const { near, table } = await withOne(t)
+    const slow = (): void => near.verdicts.faulted('neighbour:one', undefined)
+    for (let i = 1; i < NEIGHBOUR_IN_VAIN_COUNT; i++) slow()
+    await near.blocks()[0]?.fetch({ cid: plan.root, maxBytes: nar.length }, options)
+    for (let i = 1; i < NEIGHBOUR_IN_VAIN_COUNT; i++) slow()
+    assert.deepEqual(table.told.failed, [])
+    slow()
+    assert.equal(table.told.failed.length, 1)
   })
   it('those that left long ago are forgotten, and what is under way there is cut', async (t) => {
     const server = await serveNear(t, files, (path) => path.startsWith('ipfs/'))
