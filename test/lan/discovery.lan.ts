@@ -5,7 +5,7 @@ import { makeClosure, openNixWith } from './kit/closure.ts'
 import { openLan } from './kit/lan.ts'
 import type { Host } from './kit/lan.ts'
 import { openMachine } from './kit/machine.ts'
-import { peerAt, peerList, untilFound, untilState } from './kit/neighbours.ts'
+import { peerAt, untilFound, untilState } from './kit/neighbours.ts'
 import { skipWithoutLan } from './kit/skip.ts'
 
 const SIZES = [1_000, 3_000_000]
@@ -67,7 +67,7 @@ suite('neighbours find each other', { skip: skipWithoutLan() }, () => {
     await a.narswarm.start()
     await untilState(b, { address: '192.168.77.99' }, 'ok', stage.signal)
     assert.deepEqual(
-      (await peerList(b)).map(({ id }) => id),
+      (await b.narswarm.peers()).peers.map(({ id }) => id),
       [before.id],
     )
     for (const { narswarm } of [a, b]) await narswarm.stop()

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { stringify } from 'smol-toml'
 import { createAdminClient } from '../../../src/cli/admin-client.ts'
+import type { PeersReport } from '../../../src/operations/peers.ts'
 import type { StatusDocument } from '../../../src/operations/status.ts'
 import { here } from './place.ts'
 import type { Place } from './place.ts'
@@ -16,6 +17,8 @@ import type { Stage } from './stage.ts'
 export interface Narswarm {
   readonly stateDir: string
   status(): Promise<StatusDocument>
+  /** As `peer list --json` has it. */
+  peers(): Promise<PeersReport>
   /** Waits until the status is as wanted. */
   until(wanted: (status: StatusDocument) => boolean): Promise<StatusDocument>
   /** Runs a command against it. @returns what it printed */
@@ -115,6 +118,7 @@ export async function startNarswarm(
   return {
     stateDir,
     status: () => admin.status({ signal }),
+    peers: () => admin.peers({ signal }),
     until,
     async cli(...args) {
       const line = place(process.execPath, [MAIN, ...args, '--config', configFile])

@@ -4,6 +4,7 @@ import { createServer } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join, normalize } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Host } from './lan.ts'
 
 export interface CacheServer {
@@ -12,14 +13,15 @@ export interface CacheServer {
   readonly requests: { readonly path: string; readonly range: string | undefined; sent: number }[]
 }
 
-/** A folder over HTTP, with ranges, on a host of the LAN. */
-export async function startCacheServer(host: Host, dir: string): Promise<CacheServer> {
+/** A folder over HTTP, with ranges, on a host of the LAN. @param delayMs before each answer */
+export async function startCacheServer(host: Host, dir: string, delayMs = 0): Promise<CacheServer> {
   const requests: CacheServer['requests'] = []
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const path = normalize(request.url ?? '/')
     const { range } = request.headers
     const entry = { path, range, sent: 0 }
     requests.push(entry)
+    await sleep(delayMs)
     const file = join(dir, path)
     const found = await stat(file).catch(() => undefined)
     if (found?.isFile() !== true) {

@@ -69,6 +69,6 @@ export async function openMachine(
 }
 
 /** As one that has been on for a while: the blocks of what it has are found by CID. */
-export async function untilIndexed({ narswarm }: Machine): Promise<void> {
+export async function untilIndexed({ narswarm }: Pick<Machine, 'narswarm'>): Promise<void> {
   await narswarm.until(({ store }) => store?.to_go === 0)
 }

@@ -1,52 +1,71 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { PeerReport } from '../../../src/operations/peers.ts'
+import type { Host } from './lan.ts'
 import type { Machine } from './machine.ts'
 
-/** A line of `narswarm peer list --json`. */
-export interface PeerLine {
-  readonly id: string
-  readonly kind: 'narswarm' | 'cache'
-  /** Absent: never reached. */
-  readonly url?: string
-  readonly from: 'config' | 'mdns' | 'added'
-  readonly state: string
-  readonly reason?: string
-}
-
-export async function peerList({ narswarm }: Machine): Promise<PeerLine[]> {
-  const { peers } = JSON.parse(await narswarm.cli('peer', 'list', '--json')) as { peers: PeerLine[] }
-  return peers
-}
+const POLL_MS = 20
 
 /** Waits until it has found so many. @returns milliseconds that it took */
-export async function untilFound(machine: Machine, count: number, signal: AbortSignal): Promise<number> {
+export async function untilFound({ narswarm }: Machine, count: number, signal: AbortSignal): Promise<number> {
   const begun = performance.now()
-  while (true) {
-    const found = (await peerList(machine)).filter(({ state }) => state === 'ok')
-    if (found.length >= count) return performance.now() - begun
-    await sleep(50, undefined, { signal })
+  while ((await narswarm.peers()).peers.filter(({ state }) => state === 'ok').length < count) {
+    await sleep(POLL_MS, undefined, { signal })
   }
+  return performance.now() - begun
 }
 
 /** Waits until it says so of the one with this address. */
 export async function untilState(
   machine: Machine,
-  { address }: Pick<Machine['host'], 'address'>,
-  state: string,
+  host: Pick<Host, 'address'>,
+  state: PeerReport['state'],
   signal: AbortSignal,
 ): Promise<void> {
-  while ((await peerList(machine)).every((one) => one.state !== state || hostOf(one) !== address)) {
-    await sleep(200, undefined, { signal })
+  while ((await findPeer(machine, host))?.state !== state) await sleep(POLL_MS, undefined, { signal })
+}
+
+export interface PeerWatch {
+  /** Each state with its reason, once, as `state: reason`. */
+  readonly seen: ReadonlySet<string>
+  stop(): Promise<void>
+}
+
+/** What it says of the one with this address, as long as it is watched: who rested may be asked again a moment later. */
+export function watchPeer(machine: Machine, host: Pick<Host, 'address'>): PeerWatch {
+  const seen = new Set<string>()
+  const look = async (): Promise<void> => {
+    const found = await findPeer(machine, host)
+    if (found !== undefined) seen.add(`${found.state}: ${found.reason ?? ''}`)
+  }
+  const stopping = new AbortController()
+  const watching = (async () => {
+    while (!stopping.signal.aborted) {
+      await look()
+      await sleep(POLL_MS)
+    }
+    await look()
+  })()
+  watching.catch(() => {})
+  return {
+    seen,
+    stop() {
+      stopping.abort()
+      return watching
+    },
   }
 }
 
 /** The one with this address. */
-export async function peerAt(machine: Machine, { address }: Machine['host']): Promise<PeerLine> {
-  const peers = await peerList(machine)
-  const found = peers.find((one) => hostOf(one) === address)
-  if (found === undefined) throw new Error(`no peer at ${address}: ${JSON.stringify(peers)}`)
+export async function peerAt(machine: Machine, host: Pick<Host, 'address'>): Promise<PeerReport> {
+  const found = await findPeer(machine, host)
+  if (found === undefined) throw new Error(`no peer at ${host.address}`)
   return found
 }
 
-function hostOf({ url }: PeerLine): string | undefined {
-  return url === undefined ? undefined : new URL(url).hostname
+async function findPeer(
+  { narswarm }: Machine,
+  { address }: Pick<Host, 'address'>,
+): Promise<PeerReport | undefined> {
+  const { peers } = await narswarm.peers()
+  return peers.find(({ url }) => url !== undefined && new URL(url).hostname === address)
 }
