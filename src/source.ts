@@ -12,10 +12,16 @@ import type { HashPart } from './nix/store-path.ts'
 export type SourceId = string
 
 const NEIGHBOUR = 'neighbour:'
+const NARS = '/nar'
 
-/** `neighbour:<name>` for its blocks and narinfos, with `/nar` behind it for its whole NARs: paces of the two are not to be mixed. */
-export function neighbourSource(name: string): SourceId {
-  return `${NEIGHBOUR}${name}`
+/** A neighbour is two sources: of narinfos and blocks, and of whole NARs, for paces of the two are not to be mixed. */
+export function neighbourSources(name: string): { readonly blocks: SourceId; readonly nars: SourceId } {
+  return { blocks: `${NEIGHBOUR}${name}`, nars: `${NEIGHBOUR}${name}${NARS}` }
+}
+
+/** The one of the two by which the neighbour is called, given either of them. */
+export function neighbourOf(id: SourceId): SourceId {
+  return id.endsWith(NARS) ? id.slice(0, -NARS.length) : id
 }
 
 /** Whether it is a binary cache that the user chose. */

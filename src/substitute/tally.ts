@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { NEIGHBOURS_MAX_COUNT } from '../limits.ts'
-import { isNeighbour, isUpstream } from '../source.ts'
+import { isNeighbour, isUpstream, neighbourOf } from '../source.ts'
 import type { SourceId } from '../source.ts'
 
 /** Bytes of NARs as they are, not as they were packed on the way. */
@@ -32,8 +32,8 @@ export function createTally(): Tally {
         if (isUpstream(id)) fromUpstreams += bytes
         if (!isNeighbour(id)) continue
         fromNeighbours += bytes
-        const name = id.replace(/\/nar$/, '')
-        byNeighbour.set(name, (byNeighbour.get(name) ?? 0) + bytes)
+        const one = neighbourOf(id)
+        byNeighbour.set(one, (byNeighbour.get(one) ?? 0) + bytes)
       }
     },
     total: () => ({ all, fromUpstreams, fromNeighbours, byNeighbour: new Map(byNeighbour.entries()) }),

@@ -22,8 +22,9 @@ import type { CallOptions, NarRef, SourceId, StreamSource } from '../source.ts'
 import { createFading } from '../spool/fading.ts'
 import { abortable } from '../upstream/abortable.ts'
 import { sourceError } from '../upstream/source-error.ts'
-import { alongHeaders, alongId, alongUrl, createAlongStream, isNar } from './along-stream.ts'
+import { alongHeaders, alongUrl, createAlongStream, isNar } from './along-stream.ts'
 import type { AlongRequest } from './along-wire.ts'
+import { isNarswarmId, sourcesOf } from './neighbour-id.ts'
 import type { Neighbour, NeighbourId, Neighbours } from './neighbours.ts'
 import { rendezvousOrder } from './rendezvous.ts'
 
@@ -69,7 +70,7 @@ export function createAlongFinder(deps: AlongFinderDeps): AlongFinder {
       neighbours
         .current()
         .filter(({ id, kind }) => kind === 'narswarm' && !overdue.has(id))
-        .filter(({ id }) => !without.has(alongId(id)) && deps.usable(alongId(id)))
+        .filter(({ id }) => !without.has(sourcesOf(id).nars) && deps.usable(sourcesOf(id).nars))
         .map((one) => [one.id, one]),
     )
     const self = deps.self()
@@ -78,7 +79,7 @@ export function createAlongFinder(deps: AlongFinderDeps): AlongFinder {
     return order.slice(0, ALONG_ASKED_MAX_COUNT).flatMap((id, i) => {
       const one = near.get(id)
       // By its URL nobody knows where it stands in the order: it says so itself.
-      const mayWait = i < place || !id.startsWith('narswarm:')
+      const mayWait = i < place || !isNarswarmId(id)
       const begunMs = mayWait ? ALONG_WAIT_MS : 0
       const expectedMs = mayWait && !late.has(id) ? ALONG_EXPECTED_WAIT_MS : 0
       const as = self === undefined ? {} : { as: self }
@@ -113,7 +114,7 @@ export function createAlongFinder(deps: AlongFinderDeps): AlongFinder {
       return found
     } catch (error) {
       if (closing.signal.aborted) return false
-      const { message } = sourceError(alongId(one.id), url, error)
+      const { message } = sourceError(sourcesOf(one.id).nars, url, error)
       neighbours.failed(one.id, message)
       log.debug({ neighbour: one.id }, `a neighbour was asked for a NAR in vain: ${message}`)
       return false

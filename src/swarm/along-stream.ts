@@ -3,19 +3,19 @@ import { request } from 'undici'
 import type { Dispatcher } from 'undici'
 import { ALONG_FIRST_BYTE_MS, UPSTREAM_FIRST_BYTE_CEILING_MS, UPSTREAM_STALL_MS } from '../limits.ts'
 import type { NarHash } from '../nix/hash.ts'
-import { COST, neighbourSource, SourceFaultError, SourceMissError } from '../source.ts'
-import type { CallOptions, NarRef, SourceId, StreamSource } from '../source.ts'
+import { COST, SourceFaultError, SourceMissError } from '../source.ts'
+import type { CallOptions, NarRef, StreamSource } from '../source.ts'
 import { abortable } from '../upstream/abortable.ts'
 import { sourceError } from '../upstream/source-error.ts'
 import { createWatch } from '../upstream/watch.ts'
 import { ALONG_HEADER, formatAlong } from './along-wire.ts'
 import type { AlongRequest } from './along-wire.ts'
-import { neighbourName } from './neighbour-id.ts'
-import type { Neighbour, NeighbourId } from './neighbours.ts'
+import { sourcesOf } from './neighbour-id.ts'
+import type { Neighbour } from './neighbours.ts'
 
 /** Whoever reads tells `Scores` of its faults, and so the table of neighbours. */
 export function createAlongStream(one: Neighbour, { dispatcher }: { dispatcher: Dispatcher }): StreamSource {
-  const id = alongId(one.id)
+  const { nars: id } = sourcesOf(one.id)
 
   async function* open(
     { narHash }: NarRef,
@@ -48,10 +48,6 @@ export function createAlongStream(one: Neighbour, { dispatcher }: { dispatcher: 
   return { id, cost: COST.neighbour, firstByteMs: ALONG_FIRST_BYTE_MS, open }
 }
 
-export function alongId(id: NeighbourId): SourceId {
-  return neighbourSource(`${neighbourName(id)}/nar`)
-}
-
 export function alongUrl(one: Neighbour, narHash: NarHash): URL {
   return new URL(`nar/${narHash}.nar`, one.url)
 }
@@ -75,7 +71,7 @@ export function isNar(
   const check = (isRight: boolean, expected: string, came: unknown): void => {
     if (isRight) return
     const shown = JSON.stringify(came)?.slice(0, 80)
-    throw new SourceFaultError(alongId(one.id), `${one.url.href}: expected ${expected}, got ${shown}`)
+    throw new SourceFaultError(sourcesOf(one.id).nars, `${one.url.href}: expected ${expected}, got ${shown}`)
   }
   const type = headers['content-type']
   const encoding = headers['content-encoding']

@@ -9,7 +9,7 @@ import {
 import { isPrivateAddress, literalAddress } from '../config/ip-address.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
-import { COST, neighbourSource, SourceFaultError, SourceLieError, SourceRestingError } from '../source.ts'
+import { COST, SourceFaultError, SourceLieError, SourceRestingError } from '../source.ts'
 import type { BlockSource, CallOptions, Cost, NarInfoSource, SourceId, StreamSource } from '../source.ts'
 import { abortable } from '../upstream/abortable.ts'
 import { DeadlineError, PageError, StatusError, UpstreamUnfitError } from '../upstream/errors.ts'
@@ -18,7 +18,7 @@ import { RedirectError } from '../upstream/redirect.ts'
 import { createUpstream } from '../upstream/upstream.ts'
 import type { XzThreads } from '../upstream/xz-threads.ts'
 import { createGatewaySource } from './gateway-source.ts'
-import { neighbourName } from './neighbour-id.ts'
+import { isNarswarmId, sourcesOf } from './neighbour-id.ts'
 import type { Neighbour, Neighbours } from './neighbours.ts'
 
 export interface OpenNeighbour {
@@ -55,9 +55,7 @@ export function openNeighbour(
   const { neighbours, clock, log } = deps
   const { id, url } = neighbour
   const cost = costOf(neighbour)
-  const name = neighbourName(id)
-  const sourceId = neighbourSource(name)
-  const streamId = neighbourSource(`${name}/nar`)
+  const { blocks: sourceId, nars: streamId } = sourcesOf(id)
   const gateway = createGatewaySource({ url: url.href.replace(/\/$/, ''), id: sourceId, cost })
   const cache = createUpstream(
     {
@@ -75,7 +73,7 @@ export function openNeighbour(
   let inVain = 0
   // A narswarm is one. What was named by URL may be a gateway of the whole world, which is told no path that we look for.
   let isOut = false
-  let isCache: boolean | undefined = id.startsWith('narswarm:') ? true : undefined
+  let isCache: boolean | undefined = isNarswarmId(id) ? true : undefined
   let checkedAt = -Infinity
   let checking: Promise<void> | undefined
 

@@ -12,7 +12,7 @@ import {
 import type { Log } from '../log.ts'
 import type { BestEffort } from '../state/best-effort.ts'
 import type { NamedNeighbour } from './neighbour-id.ts'
-import { cacheId, narswarmId, withSlash } from './neighbour-id.ts'
+import { cacheId, isNarswarmId, narswarmId, withSlash } from './neighbour-id.ts'
 import type { NeighbourRow, NeighbourRows } from './neighbour-rows.ts'
 import type { Neighbour, NeighbourId, Neighbours } from './neighbours.ts'
 import { peerIdIn } from './peer-address.ts'
@@ -138,15 +138,14 @@ export function createNeighbourTable(
   const banOf = (entry: Entry): NeighbourRow['ban'] =>
     entry.ban ?? (entry.url === undefined ? undefined : entries.get(cacheId(entry.url))?.ban)
   /** A cache that nobody names any more is in the table for its ban alone. */
-  const isWanted = (entry: Entry): boolean =>
-    isNamed(entry) || (config.useFound && entry.id.startsWith('narswarm:'))
+  const isWanted = (entry: Entry): boolean => isNamed(entry) || (config.useFound && isNarswarmId(entry.id))
   const mayBeAsked = (entry: Entry): boolean =>
     isWanted(entry) && banOf(entry) === undefined && !isOut(entry) && entry.id !== deps.ownId()
 
   const create = (id: NeighbourId, known: Partial<Entry>): Entry => {
     const entry: Entry = {
       id,
-      kind: id.startsWith('narswarm:') ? 'narswarm' : 'cache',
+      kind: isNarswarmId(id) ? 'narswarm' : 'cache',
       url: undefined,
       addr: undefined,
       configured: false,
@@ -216,7 +215,7 @@ export function createNeighbourTable(
   /** Set up anew, it has another id; two cannot listen at one address. */
   const dropOthersAt = (url: URL, id: NeighbourId): void => {
     for (const entry of entries.values()) {
-      const isThere = entry.id !== id && entry.id.startsWith('narswarm:') && entry.url?.href === url.href
+      const isThere = entry.id !== id && isNarswarmId(entry.id) && entry.url?.href === url.href
       if (isThere && !isNamed(entry) && entry.ban === undefined && !isOut(entry)) drop(entry)
     }
   }
@@ -233,7 +232,7 @@ export function createNeighbourTable(
         savedSeen: row.seen,
         ...(known === undefined ? {} : { configured: true, url: known.url ?? urlOf(row), addr: known.addr }),
       })
-      const isEmpty = !isNamed(entry) && !row.id.startsWith('narswarm:')
+      const isEmpty = !isNamed(entry) && !isNarswarmId(row.id)
       if (isEmpty && entry.ban === undefined && !isOut(entry)) drop(entry)
     }
     for (const [id, known] of configured) if (!entries.has(id)) create(id, { configured: true, ...known })
@@ -254,11 +253,9 @@ export function createNeighbourTable(
         mayBeAsked(entry) && (entry.contact === 'ok' || (entry.contact === 'unknown' && isNamed(entry))),
     )
     // One that was named by its URL and found by its peer id is one: by its id it is known who that is.
-    const proved = new Set(
-      usable.filter(({ id }) => id.startsWith('narswarm:')).map((entry) => entry.url?.href),
-    )
+    const proved = new Set(usable.filter(({ id }) => isNarswarmId(id)).map((entry) => entry.url?.href))
     const list = usable
-      .filter((entry) => !entry.id.startsWith('cache:') || !proved.has(entry.url?.href))
+      .filter((entry) => isNarswarmId(entry.id) || !proved.has(entry.url?.href))
       .sort((a, b) => Number(isNamed(b)) - Number(isNamed(a)))
       .flatMap((entry) => {
         const { id, kind, url } = entry
@@ -435,7 +432,7 @@ export function createNeighbourTable(
 
 function fromOf({ id, configured, added }: Entry): Neighbour['from'] {
   // A cache that is here for its ban alone was named by a person too.
-  return configured ? 'config' : added || id.startsWith('cache:') ? 'added' : 'mdns'
+  return configured ? 'config' : added || !isNarswarmId(id) ? 'added' : 'mdns'
 }
 
 function urlOf({ url }: NeighbourRow): URL | undefined {

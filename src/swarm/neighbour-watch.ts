@@ -1,5 +1,6 @@
 import { NEIGHBOUR_PROBES_COUNT, NEIGHBOUR_TURN_MS } from '../limits.ts'
 import { messageOf } from '../log.ts'
+import { isNarswarmId } from './neighbour-id.ts'
 import type { NeighbourProbe } from './neighbour-probe.ts'
 import type { NeighbourTable } from './neighbour-table.ts'
 import type { NeighbourId } from './neighbours.ts'
@@ -23,7 +24,7 @@ export function createNeighbourWatch(
 
   const ask = async (id: NeighbourId, url: URL): Promise<void> => {
     try {
-      const answer = await probe.ask(url, id.startsWith('narswarm:'), { signal })
+      const answer = await probe.ask(url, isNarswarmId(id), { signal })
       if (!signal.aborted) table.probed(id, url, answer)
     } catch (error) {
       if (!signal.aborted) table.probed(id, url, { error: messageOf(error) })
