@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { networkInterfaces } from 'node:os'
 import type { Libp2p } from '@libp2p/interface'
-import { isLoopback } from '../config/address.ts'
+import { formatHostPort, isLoopback } from '../config/address.ts'
 import { isLanAddress } from '../config/ip-address.ts'
 import { DIAL_REST_FLOOR_MS } from '../limits.ts'
 import { messageOf } from '../log.ts'
@@ -13,6 +13,7 @@ import type { Met } from './greeter.ts'
 import type { Hello } from './hello.ts'
 import { chooseLinks } from './links.ts'
 import type { Link } from './links.ts'
+import { formatAddress } from './mdns-packet.ts'
 import type { Advertised } from './mdns-packet.ts'
 import { startMdns } from './mdns.ts'
 import type { Mdns } from './mdns.ts'
@@ -66,7 +67,7 @@ export async function createDiscovery(deps: {
       }
       return
     }
-    deps.onMet(peerId, `http://${host.includes(':') ? `[${host}]` : host}:${hello.http}/`)
+    deps.onMet(peerId, `http://${formatHostPort({ host, port: hello.http })}/`)
   }
 
   const greeter = await createGreeter({
@@ -153,10 +154,6 @@ const TOLD_MAX_COUNT = 1_000
 
 function withPeerId(address: string): { peerId: string; address: string } {
   return { peerId: peerIdIn(address), address }
-}
-
-function formatAddress({ host, port }: Advertised, peerId: string): string {
-  return `/${host.includes(':') ? 'ip6' : 'ip4'}/${host}/tcp/${port}/p2p/${peerId}`
 }
 
 const LISTEN = /^\/(ip4|ip6)\/([^/]+)\/tcp\/([0-9]+)/

@@ -12,6 +12,7 @@ import type { CallOptions } from '../source.ts'
 import type { Hello } from './hello.ts'
 import { formatHello, HELLO_PROTOCOL, HelloFormatError, parseHello } from './hello.ts'
 import { peerIdIn } from './peer-address.ts'
+import { createRate } from './rate.ts'
 
 /** A narswarm that proved its peer id and said hello. */
 export interface Met {
@@ -40,23 +41,16 @@ export async function createGreeter(deps: {
   readonly log: Log
 }): Promise<Greeter> {
   const { libp2p, own, mayAsk, onMet, stopwatch, log } = deps
-  let minute = -Infinity
-  let inMinute = 0
-
-  const isWithinMinute = (): boolean => {
-    if (stopwatch() - minute >= 60_000) {
-      minute = stopwatch()
-      inMinute = 0
-    }
-    inMinute += 1
-    return inMinute <= HELLOS_PER_MINUTE_COUNT
-  }
+  const hellos = createRate(
+    { perSecond: HELLOS_PER_MINUTE_COUNT / 60, burst: HELLOS_PER_MINUTE_COUNT },
+    stopwatch,
+  )
 
   const answer = async (stream: Stream, connection: Connection): Promise<void> => {
     const host = hostOf(connection)
     const hello = own()
     try {
-      if (hello === undefined || host === undefined || !mayAsk(host) || !isWithinMinute()) {
+      if (hello === undefined || host === undefined || !mayAsk(host) || hellos.take(1, 0) === undefined) {
         throw new Error('no hello for this peer now')
       }
       const met = await exchange(stream, hello, AbortSignal.timeout(HELLO_DEADLINE_MS))

@@ -11,6 +11,7 @@ import {
   BITSWAP_SENDING_COUNT,
 } from '../limits.ts'
 import type { Log } from '../log.ts'
+import { createSlots } from '../upstream/slots.ts'
 import type { Presence } from './bitswap-message.ts'
 import { encodeBlockHead, encodePresences } from './bitswap-message.ts'
 import type { Wantlist } from './bitswap-wire.ts'
@@ -59,6 +60,7 @@ export function createLedger(deps: {
   const { libp2p, blocks, upload, clock, log } = deps
   const peers = new Map<string, PeerState>()
   const slots = createSlots(BITSWAP_SENDING_COUNT)
+  const closing = new AbortController()
 
   /** Answers presences up to the first want for a block that we have, and returns that want. */
   const takeNext = (state: PeerState, presences: Presence[]): (PeerWant & { cid: CID }) | undefined => {
@@ -80,7 +82,7 @@ export function createLedger(deps: {
       const want = takeNext(state, presences)
       if (presences.length > 0) await state.stream.send([encodePresences(presences)])
       if (want === undefined) continue
-      await slots.take()
+      await slots.take({ signal: closing.signal })
       try {
         const signal = AbortSignal.timeout(BITSWAP_MESSAGE_DEADLINE_MS)
         const block = await blocks.read(want.cid, { signal })
@@ -91,7 +93,7 @@ export function createLedger(deps: {
           await state.stream.send([encodePresences([{ cid: want.cidBytes, have: false }])])
         }
       } finally {
-        slots.release()
+        slots.free()
       }
     }
   }
@@ -154,6 +156,7 @@ export function createLedger(deps: {
     },
 
     close() {
+      closing.abort(new Error('bitswap is closing'))
       for (const state of peers.values()) {
         state.wants.clear()
         state.stream.close()
@@ -168,22 +171,5 @@ function servable(bytes: Uint8Array): CID | undefined {
     return decodeCid(bytes)
   } catch {
     return undefined
-  }
-}
-
-/** A counting semaphore, first come, first served. */
-function createSlots(count: number): { take(): Promise<void>; release(): void } {
-  let free = count
-  const waiting: (() => void)[] = []
-  return {
-    async take() {
-      if (free > 0) free--
-      else await new Promise<void>((resolve) => waiting.push(resolve))
-    },
-    release() {
-      const next = waiting.shift()
-      if (next === undefined) free++
-      else next()
-    },
   }
 }

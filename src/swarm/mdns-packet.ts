@@ -30,7 +30,6 @@ const SERVICE = '_narswarm._udp.local'
 const PREFIX = 'dnsaddr='
 /** What RFC 1035 lets a string of a TXT record have. */
 const TXT_STRING_MAX_BYTES = 255
-/** Other services' packets, which a LAN is full of, are not even decoded: no compression hides the first label. */
 const LABEL = Buffer.from('_narswarm')
 const AUTHORITATIVE = 1 << 10
 
@@ -42,10 +41,7 @@ export function formatQuery(): Uint8Array {
 export function formatAdvert(name: string, { peerId, addresses }: Advert): Uint8Array {
   const data = addresses
     .slice(0, MDNS_ADVERT_ADDRESSES_COUNT)
-    .map(
-      ({ host, port }) =>
-        `${PREFIX}${host.includes(':') ? '/ip6/' : '/ip4/'}${host}/tcp/${port}/p2p/${peerId}`,
-    )
+    .map((address) => PREFIX + formatAddress(address, peerId))
     .filter((text) => text.length <= TXT_STRING_MAX_BYTES)
   const full = `${name}.${SERVICE}`
   return encode({
@@ -56,12 +52,23 @@ export function formatAdvert(name: string, { peerId, addresses }: Advert): Uint8
   })
 }
 
+/** Multiaddr with the peer id. */
+export function formatAddress({ host, port }: Advertised, peerId: string): string {
+  return `/${host.includes(':') ? 'ip6' : 'ip4'}/${host}/tcp/${port}/p2p/${peerId}`
+}
+
+/** Whether it may say anything about our service: what a LAN is full of is not even decoded. */
+export function mayBeOurs(bytes: Buffer): boolean {
+  // No compression hides the first label.
+  return bytes.byteLength <= MDNS_PACKET_MAX_BYTES && bytes.includes(LABEL)
+}
+
 /**
  * What a packet says about our service; undefined for all else, were it malformed. Never throws: anybody may send anything.
  * One address that makes no sense does not take the others with it.
  */
 export function parsePacket(bytes: Buffer): MdnsMessage | undefined {
-  if (bytes.byteLength > MDNS_PACKET_MAX_BYTES || !bytes.includes(LABEL)) return undefined
+  if (!mayBeOurs(bytes)) return undefined
   let packet: Packet
   try {
     packet = decode(bytes)

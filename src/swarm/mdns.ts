@@ -10,8 +10,9 @@ import {
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { Link } from './links.ts'
-import { formatAdvert, formatQuery, parsePacket } from './mdns-packet.ts'
+import { formatAdvert, formatQuery, mayBeOurs, parsePacket } from './mdns-packet.ts'
 import type { Advert, Advertised } from './mdns-packet.ts'
+import { createRate } from './rate.ts'
 
 export interface Mdns {
   close(): Promise<void>
@@ -58,12 +59,14 @@ export function startMdns(
   const joined = new Map<string, Place>()
   const answeredAt = new Map<string, number>()
   const timers = new Set<NodeJS.Timeout>()
+  const packets = createRate(
+    { perSecond: MDNS_PACKETS_PER_SECOND, burst: MDNS_PACKETS_PER_SECOND },
+    stopwatch,
+  )
   let links: readonly Link[] = []
   let shown = ''
   let asked = 0
   let nextQuery: NodeJS.Timeout | undefined
-  let second = -Infinity
-  let inSecond = 0
   let isClosed = false
   /** The way out of a socket is set before each packet, so one packet goes at a time. */
   let sending: Promise<void> = Promise.resolve()
@@ -195,14 +198,9 @@ export function startMdns(
       (one) => one.has(sender) || (sender.startsWith('fe80:') && sender.endsWith(`%${one.name}`)),
     )
     if (link === undefined) return
-    if (stopwatch() - second >= 1000) {
-      second = stopwatch()
-      inSecond = 0
-    }
-    if (inSecond >= MDNS_PACKETS_PER_SECOND) return
+    if (!mayBeOurs(message) || packets.take(1, 0) === undefined) return
     const said = parsePacket(message)
     if (said === undefined) return
-    inSecond += 1
     if (said.kind === 'query') {
       answer(link)
       return
