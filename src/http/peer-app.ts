@@ -25,7 +25,7 @@ import { answerNow, failureHandler } from './failures.ts'
 import { addGatewayRoutes } from './gateway.ts'
 import type { LeafCoder } from './leaf-coder.ts'
 import type { PeerBudgets } from './peer-budgets.ts'
-import { peerGate } from './peer-gate.ts'
+import { isForNix, peerGate } from './peer-gate.ts'
 import { requestGuard } from './request-guard.ts'
 import { requestSignal, respond } from './respond.ts'
 import type { HttpEnv } from './respond.ts'
@@ -56,12 +56,7 @@ export function createPeerApp(deps: PeerAppDeps, config: CacheConfig): Hono<Http
   app.use(peerGate(deps))
   // Peers come by address, so any Host will do; a browser is as unwelcome as on the cache listener.
   app.use(requestGuard({ hosts: 'any' }))
-  app.onError(
-    failureHandler(
-      (kind, path) => (/^\/(?:ipfs|feed)\//.test(path) ? peerFailure(kind) : cacheFailure(kind)),
-      log,
-    ),
-  )
+  app.onError(failureHandler((kind, path) => (isForNix(path) ? cacheFailure(kind) : peerFailure(kind)), log))
   app.notFound((c) => answerNow(c, notFound()))
 
   addGatewayRoutes(app, { blocks, narSizeOf: (root) => holdings.narSizeOf(root), coder, given, log })

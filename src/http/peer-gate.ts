@@ -12,8 +12,12 @@ import type { HttpEnv } from './respond.ts'
 
 /** Where whole leaves are in memory while they go out. Narinfos are not held up behind them. */
 const WEIGHTY = /^\/(?:nar|ipfs|feed)\//
-/** Who asks there keeps to it; Kubo does too. */
-const GATEWAY = /^\/(?:ipfs|feed)\//
+const FOR_NIX = /^\/(?!ipfs\/|feed\/)/
+
+/** Whether a Nix may ask for it. Who asks on the other routes knows what a status of trouble means; Kubo does too. */
+export function isForNix(path: string): boolean {
+  return FOR_NIX.test(path)
+}
 
 export function peerGate({
   budgets,
@@ -49,5 +53,5 @@ export function peerGate({
  * [nix-protocol 0.1, 0.2], while a 404 sends it to its next cache. On the other routes 429 says what it is.
  */
 function refused(path: string): TextAnswer {
-  return GATEWAY.test(path) ? refusal(429, 'too many requests', { 'Retry-After': '1' }) : notFound()
+  return isForNix(path) ? notFound() : refusal(429, 'too many requests', { 'Retry-After': '1' })
 }

@@ -5,49 +5,18 @@ import { zstdDecompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { rawCid } from '../../src/dag/cid.ts'
 import { LEAF_BYTES } from '../../src/dag/profile.ts'
-import { createPeerApp } from '../../src/http/peer-app.ts'
 import { createWireCount } from '../../src/operations/wire-count.ts'
 import { createGatewaySource } from '../../src/swarm/gateway-source.ts'
-import { recordingLog } from '../kit/log.ts'
-import {
-  CACHE_CONFIG,
-  chunksOf,
-  HASH_PART,
-  openGate,
-  pattern,
-  serve,
-  testBlocks,
-  testCache,
-  testNar,
-} from './kit.ts'
+import { HASH_PART, pattern, serve, testBlocks, testCache, testNar, testPeer } from './kit.ts'
 import type { TestNar } from './kit.ts'
 
 const ORIGIN = 'http://10.0.0.7:6278'
 const ZSTD = { 'Accept-Encoding': 'zstd' }
 
-function testPeer(nars: readonly TestNar[]) {
-  const log = recordingLog()
+function codingPeer(nars: readonly TestNar[]) {
   const blocks = testBlocks(nars)
   const given = createWireCount()
-  const app = createPeerApp(
-    {
-      holdings: {
-        narInfo: () => nars[0]?.info,
-        openNar: (narHash) => {
-          const nar = nars.find(({ plan }) => plan.narHash === narHash)
-          return nar && { narSize: nar.plan.narSize, read: (range) => chunksOf(nar.bytes, range) }
-        },
-        narSizeOf: (root) => nars.find(({ plan }) => plan.root.equals(root))?.plan.narSize,
-      },
-      blocks,
-      feeds: { read: () => Promise.resolve(undefined) },
-      formatAnswer: () => 'a narinfo',
-      ...openGate(),
-      given,
-      log,
-    },
-    CACHE_CONFIG,
-  )
+  const { app } = testPeer(nars, { blocks, given })
   const ask = (target: string, headers: Record<string, string> = {}, method = 'GET') =>
     app.request(ORIGIN + target, { method, headers })
   return { app, ask, blocks, given }
@@ -63,7 +32,7 @@ const CODED_TAG = `"${words}.raw.zst"`
 const target = `/ipfs/${words}?format=raw`
 
 test('a leaf is coded for who asks for zstd, and is another representation', async () => {
-  const { ask, given } = testPeer([nar])
+  const { ask, given } = codingPeer([nar])
   const response = await ask(target, ZSTD)
   const body = Buffer.from(await response.arrayBuffer())
   assert.equal(response.status, 200)
@@ -85,7 +54,7 @@ const PLAIN: Record<string, string>[] = [
 ]
 for (const headers of PLAIN) {
   test(`a leaf goes out as it is for ${JSON.stringify(headers)}`, async () => {
-    const { ask, given } = testPeer([nar])
+    const { ask, given } = codingPeer([nar])
     // Also when the coded form lies ready.
     for (const round of [1, 2]) {
       const response = await ask(target, headers)
@@ -112,7 +81,7 @@ const NEVER_CODED: { title: string; path: string; headers?: Record<string, strin
 ]
 for (const { title, path, headers = {} } of NEVER_CODED) {
   test(`never coded: ${title}`, async () => {
-    const { ask } = testPeer([nar])
+    const { ask } = codingPeer([nar])
     const plain = await ask(path, headers)
     const expected = Buffer.from(await plain.arrayBuffer())
     // Twice: what was coded before may lie ready.
@@ -138,7 +107,7 @@ test('towards Nix nothing is coded', async () => {
 })
 
 test('a range of the coded form does not exist: whoever has a part of it gets the whole', async () => {
-  const { ask } = testPeer([nar])
+  const { ask } = codingPeer([nar])
   const response = await ask(target, { ...ZSTD, Range: 'bytes=10-', 'If-Range': CODED_TAG })
   assert.equal(response.status, 200)
   assert.equal(response.headers.get('content-encoding'), 'zstd')
@@ -155,7 +124,7 @@ const VALIDATED: [title: string, headers: Record<string, string>, status: number
 ]
 for (const [title, headers, status, etag] of VALIDATED) {
   test(`validators: ${title}: ${status}`, async () => {
-    const response = await testPeer([nar]).ask(target, headers)
+    const response = await codingPeer([nar]).ask(target, headers)
     assert.equal(response.status, status)
     assert.equal(response.headers.get('etag'), etag)
     await response.arrayBuffer()
@@ -163,7 +132,7 @@ for (const [title, headers, status, etag] of VALIDATED) {
 }
 
 test('HEAD codes nothing, and tells of the coded form once it is there', async () => {
-  const { ask, given } = testPeer([nar])
+  const { ask, given } = codingPeer([nar])
   const before = await ask(target, ZSTD, 'HEAD')
   assert.equal(before.headers.get('content-length'), String(LEAF_BYTES))
   assert.equal(before.headers.get('content-encoding'), null)
@@ -185,7 +154,7 @@ test('HEAD codes nothing, and tells of the coded form once it is there', async (
 
 test('when the coders have enough to do leaves go out raw, and right', async () => {
   const nars = Array.from({ length: 40 }, (_, at) => testNar(pattern(200_000 + at)))
-  const { ask, given } = testPeer(nars)
+  const { ask, given } = codingPeer(nars)
   const answers = await Promise.all(
     nars.map(async ({ plan, bytes }) => {
       const response = await ask(`/ipfs/${plan.root.toString()}?format=raw`, { ...ZSTD, Downlink: '1' })
@@ -202,13 +171,13 @@ test('when the coders have enough to do leaves go out raw, and right', async () 
 })
 
 test('a leaf that has gone from disk is a 404, coded or not', async () => {
-  const { ask, blocks } = testPeer([nar])
+  const { ask, blocks } = codingPeer([nar])
   blocks.blocks.delete(words)
   assert.equal((await ask(target, ZSTD)).status, 404)
 })
 
 test('a leaf that may not be had any more is not given from memory', async () => {
-  const { ask, blocks } = testPeer([nar])
+  const { ask, blocks } = codingPeer([nar])
   assert.equal((await ask(target, ZSTD)).status, 200)
   blocks.blocks.delete(words)
   assert.equal((await ask(target, ZSTD)).status, 404)
@@ -227,7 +196,7 @@ test('leaves come through sockets as they are, coded or not', async (t) => {
   await fc.assert(
     fc.asyncProperty(parts, async (some) => {
       const one = testNar(Buffer.concat(some))
-      const { app, given } = testPeer([one])
+      const { app, given } = codingPeer([one])
       const { port } = await serve(t, app)
       const source = createGatewaySource({ url: `http://127.0.0.1:${port}` })
       try {

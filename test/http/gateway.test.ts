@@ -5,46 +5,18 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { readCar } from '../../src/dag/car.ts'
 import { nodeCid, rawCid } from '../../src/dag/cid.ts'
-import { createPeerApp } from '../../src/http/peer-app.ts'
 import type { LocalBlocks } from '../../src/spool/local-blocks.ts'
-import { recordingLog } from '../kit/log.ts'
 import { skipWithoutVectors, vectorsDir } from '../kit/vectors.ts'
 import { parseKuboCases } from './kubo-cases.ts'
 import type { KuboCase } from './kubo-cases.ts'
-import {
-  CACHE_CONFIG,
-  exchange,
-  getRequest,
-  openGate,
-  pattern,
-  serve,
-  statusOf,
-  testBlocks,
-  testNar,
-} from './kit.ts'
+import { exchange, getRequest, pattern, serve, statusOf, testBlocks, testNar, testPeer } from './kit.ts'
 import type { TestNar } from './kit.ts'
 
 const ORIGIN = 'http://10.0.0.7:6278'
 const MIB = 1_048_576
 
 function testGateway(nars: readonly TestNar[], blocks: LocalBlocks = testBlocks(nars)) {
-  const log = recordingLog()
-  const app = createPeerApp(
-    {
-      holdings: {
-        narInfo: () => undefined,
-        openNar: () => undefined,
-        narSizeOf: (root) => nars.find(({ plan }) => plan.root.equals(root))?.plan.narSize,
-      },
-      blocks,
-      feeds: { read: () => Promise.resolve(undefined) },
-      formatAnswer: () => '',
-      ...openGate(),
-      log,
-    },
-    CACHE_CONFIG,
-  )
-  return { app, log }
+  return testPeer(nars, { blocks })
 }
 
 /** Bytes i mod 251, as Kubo had them: the same pattern as the kit's, and so the same CIDs. */

@@ -12,6 +12,7 @@ import { createCacheApp } from '../../src/http/cache-app.ts'
 import type { CacheAppDeps } from '../../src/http/cache-app.ts'
 import { createPeerBudgets } from '../../src/http/peer-budgets.ts'
 import { createLeafCoder } from '../../src/http/leaf-coder.ts'
+import { createPeerApp } from '../../src/http/peer-app.ts'
 import type { PeerAppDeps } from '../../src/http/peer-app.ts'
 import { listen } from '../../src/http/server.ts'
 import type { Listener } from '../../src/http/server.ts'
@@ -189,6 +190,28 @@ export function openGate(): Pick<PeerAppDeps, 'budgets' | 'upload' | 'coder' | '
     given: createWireCount(),
     underWay: { open: () => Promise.resolve(undefined) },
   }
+}
+
+/** A peer app that holds these NARs and their blocks; `changes` replaces parts of what it composes. */
+export function testPeer(nars: readonly TestNar[], changes: Partial<PeerAppDeps> = {}) {
+  const log = recordingLog()
+  const deps: PeerAppDeps = {
+    holdings: {
+      narInfo: (hashPart) => nars.find(({ info }) => hashPartOf(info.storePath) === hashPart)?.info,
+      openNar(narHash) {
+        const nar = nars.find(({ plan }) => plan.narHash === narHash)
+        return nar && { narSize: nar.plan.narSize, read: (range) => chunksOf(nar.bytes, range) }
+      },
+      narSizeOf: (root) => nars.find(({ plan }) => plan.root.equals(root))?.plan.narSize,
+    },
+    blocks: testBlocks(nars),
+    feeds: { read: () => Promise.resolve(undefined) },
+    formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
+    ...openGate(),
+    log,
+    ...changes,
+  }
+  return { app: createPeerApp(deps, CACHE_CONFIG), log }
 }
 
 export interface RawClient {

@@ -1,60 +1,27 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createPeerApp } from '../../src/http/peer-app.ts'
 import type { PeerAppDeps } from '../../src/http/peer-app.ts'
-import { formatNarInfo } from '../../src/nix/narinfo.ts'
-import { hashPartOf } from '../../src/nix/store-path.ts'
 import { BlockUnavailableError } from '../../src/substitute/errors.ts'
-import { recordingLog } from '../kit/log.ts'
-import {
-  CACHE_CONFIG,
-  chunksOf,
-  failing,
-  HASH_PART,
-  openGate,
-  pattern,
-  STORE_DIR,
-  testBlocks,
-  testNar,
-} from './kit.ts'
+import { chunksOf, failing, HASH_PART, pattern, testNar, testPeer } from './kit.ts'
 
 const ORIGIN = 'http://10.0.0.7:6278'
 const nar = testNar(pattern(200_000))
 const NAR = `/nar/${nar.info.narHash}.nar`
 const FEED = 'narswarm.example.org/main'
 
-function testPeer(changes: Partial<PeerAppDeps> = {}) {
-  const log = recordingLog()
+function peerWith(changes: Partial<PeerAppDeps> = {}) {
   const feedReads: string[] = []
-  const app = createPeerApp(
-    {
-      holdings: {
-        narInfo: (hashPart) => (hashPart === hashPartOf(nar.info.storePath) ? nar.info : undefined),
-        openNar: (narHash) =>
-          narHash === nar.info.narHash
-            ? { narSize: nar.info.narSize, read: (range) => chunksOf(nar.bytes, range) }
-            : undefined,
-        narSizeOf: () => undefined,
-      },
-      blocks: testBlocks([nar]),
-      feeds: {
-        read(name, path) {
-          feedReads.push(`${name} ${path}`)
-          return Promise.resolve(name === FEED ? Buffer.from(`file ${path}`) : undefined)
-        },
-      },
-      formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
-      ...openGate(),
-      log,
-      ...changes,
+  const feeds: PeerAppDeps['feeds'] = {
+    read(name, path) {
+      feedReads.push(`${name} ${path}`)
+      return Promise.resolve(name === FEED ? Buffer.from(`file ${path}`) : undefined)
     },
-    CACHE_CONFIG,
-  )
-  return { app, log, feedReads }
+  }
+  return { ...testPeer([nar], { feeds, ...changes }), feedReads }
 }
 
 test('a peer is a binary cache of what it holds', async () => {
-  const { app } = testPeer()
+  const { app } = peerWith()
   assert.equal((await app.request(`${ORIGIN}/nix-cache-info`)).status, 200)
   assert.match(await (await app.request(`${ORIGIN}/${HASH_PART}.narinfo`)).text(), /^StorePath: /)
   const response = await app.request(ORIGIN + NAR, { headers: { Range: 'bytes=100-199' } })
@@ -64,7 +31,7 @@ test('a peer is a binary cache of what it holds', async () => {
 })
 
 test('what it does not hold is a 404, and nothing is listed', async () => {
-  const { app } = testPeer()
+  const { app } = peerWith()
   for (const path of [
     '/',
     '/nar',
@@ -87,7 +54,7 @@ test('what it does not hold is a 404, and nothing is listed', async () => {
 })
 
 test('peers come under any name, browsers under none', async () => {
-  const { app } = testPeer()
+  const { app } = peerWith()
   assert.equal((await app.request(`http://laptop.lan:6278${NAR}`)).status, 200)
   for (const path of [NAR, `/ipfs/${nar.plan.root.toString()}?format=raw`, `/feed/${FEED}/root/1`]) {
     assert.equal((await app.request(ORIGIN + path, { headers: { Origin: 'http://evil' } })).status, 403)
@@ -100,7 +67,7 @@ test('peers come under any name, browsers under none', async () => {
 })
 
 test('a held NAR that cannot be read is a 404 on the routes that Nix uses', async () => {
-  const { app, log } = testPeer({
+  const { app, log } = peerWith({
     holdings: {
       narInfo: () => undefined,
       openNar: () => ({ narSize: 5, read: () => failing(new BlockUnavailableError('collected')) }),
@@ -120,7 +87,7 @@ const FEED_FILES: [path: string, type: string, cache: RegExp][] = [
 ]
 for (const [path, type, cache] of FEED_FILES) {
   test(`feed file ${path}`, async () => {
-    const { app, feedReads } = testPeer()
+    const { app, feedReads } = peerWith()
     const response = await app.request(`${ORIGIN}/feed/${FEED}/${path}`)
     assert.equal(response.status, 200)
     assert.equal(await response.text(), `file ${path}`)
@@ -146,7 +113,7 @@ for (const path of [
   `${FEED}%2froot/..%252f`,
 ]) {
   test(`/feed/${path} is no file of a feed, and nobody is asked for it`, async () => {
-    const { app, feedReads } = testPeer()
+    const { app, feedReads } = peerWith()
     const response = await app.request(`${ORIGIN}/feed/${path}`)
     assert.ok([400, 404].includes(response.status), String(response.status))
     assert.deepEqual(feedReads, [])
@@ -154,15 +121,15 @@ for (const path of [
 }
 
 test('a feed that is not here is a 404; a feed that cannot be read is a 500', async () => {
-  const { app } = testPeer()
+  const { app } = peerWith()
   assert.equal((await app.request(`${ORIGIN}/feed/other.example.org/x/root/1`)).status, 404)
-  const broken = testPeer({ feeds: { read: () => Promise.reject(new Error('EIO')) } })
+  const broken = peerWith({ feeds: { read: () => Promise.reject(new Error('EIO')) } })
   assert.equal((await broken.app.request(`${ORIGIN}/feed/${FEED}/root/1`)).status, 500)
 })
 
 test('a NAR on its way is for those who check it themselves, and for nobody to keep', async () => {
   const asked: string[] = []
-  const { app } = testPeer({
+  const { app } = peerWith({
     holdings: { narInfo: () => undefined, openNar: () => undefined, narSizeOf: () => undefined },
     underWay: {
       open(narHash, wait) {
@@ -189,7 +156,7 @@ test('a NAR on its way is for those who check it themselves, and for nobody to k
 })
 
 test('what is here is given proved, to whomever', async () => {
-  const { app } = testPeer()
+  const { app } = peerWith()
   const headers = { 'narswarm-along': 'begun=300, expected=0' }
   const response = await app.request(ORIGIN + NAR, { headers })
   assert.match(response.headers.get('cache-control') ?? '', /immutable/)

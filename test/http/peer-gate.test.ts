@@ -2,20 +2,15 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { test } from 'node:test'
-import { createPeerApp } from '../../src/http/peer-app.ts'
 import { createPeerBudgets } from '../../src/http/peer-budgets.ts'
 import type { PeerBudgets } from '../../src/http/peer-budgets.ts'
 import { listen } from '../../src/http/server.ts'
 import { PEER_WAIT_MS } from '../../src/limits.ts'
-import { formatNarInfo } from '../../src/nix/narinfo.ts'
-import { hashPartOf } from '../../src/nix/store-path.ts'
 import { createSharedLine, createUpload } from '../../src/swarm/upload.ts'
 import type { Upload } from '../../src/swarm/upload.ts'
 import { recordingLog } from '../kit/log.ts'
 import {
   bodyOf,
-  CACHE_CONFIG,
-  chunksOf,
   exchange,
   getRequest,
   HASH_PART,
@@ -24,9 +19,8 @@ import {
   rawClient,
   serve,
   statusOf,
-  STORE_DIR,
-  testBlocks,
   testNar,
+  testPeer,
 } from './kit.ts'
 
 const MIB = 1024 * 1024
@@ -36,25 +30,7 @@ const NARINFO = `/${HASH_PART}.narinfo`
 const ROOT = `/ipfs/${nar.plan.root.toString()}?format=raw`
 
 async function peer(t: TestContext, gate: Partial<{ budgets: PeerBudgets; upload: Upload }> = {}) {
-  const app = createPeerApp(
-    {
-      holdings: {
-        narInfo: (hashPart) => (hashPart === hashPartOf(nar.info.storePath) ? nar.info : undefined),
-        openNar: (narHash) =>
-          narHash === nar.info.narHash
-            ? { narSize: nar.info.narSize, read: (range) => chunksOf(nar.bytes, range) }
-            : undefined,
-        narSizeOf: () => undefined,
-      },
-      blocks: testBlocks([nar]),
-      feeds: { read: () => Promise.resolve(Buffer.from('a feed')) },
-      formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
-      ...openGate(),
-      ...gate,
-      log: recordingLog(),
-    },
-    CACHE_CONFIG,
-  )
+  const { app } = testPeer([nar], { feeds: { read: () => Promise.resolve(Buffer.from('a feed')) }, ...gate })
   const { port } = await serve(t, app)
   return { get: (target: string) => exchange(t, port, getRequest(port, target)), port }
 }
