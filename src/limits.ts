@@ -538,6 +538,9 @@ export const INDEXER_ASKED_MAX_COUNT = 1_000
 
 // publish
 
+/** NARs whose signatures are looked at anew at a time, some 150 µs each, and the pause for everybody else after them. */
+export const SHARE_REVIEW_TURN_COUNT = 32
+export const SHARE_REVIEW_PAUSE_MS = 20
 /** Paths in one call; the largest closures have some 10,000. */
 export const PUBLISH_MAX_PATHS_COUNT = 1_000_000
 /** Entries between two checkpoints of one call: what a crash can cost. */

@@ -9,11 +9,13 @@ import {
   FEED_SYNC_RETRY_MS,
   NARINFO_PRUNE_MS,
   NARINFO_PRUNE_NEXT_MS,
+  SHARE_REVIEW_PAUSE_MS,
   UPSTREAM_INFO_FRESH_MS,
   UPSTREAM_INFO_RETRY_MS,
 } from '../limits.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
+import type { ShareReview } from '../publish/share-review.ts'
 import { SourceRestingError } from '../source.ts'
 import type { SpoolKeeper } from '../spool/keeper.ts'
 import type { NarInfoTable } from '../substitute/narinfo-table.ts'
@@ -93,19 +95,28 @@ export async function keepIndexing(indexer: StoreIndexer, log: Log, signal: Abor
   await repeat(log, signal, 'indexing the store', () => indexer.turn({ signal }))
 }
 
+/** Decides what others may have, after the rule for it has changed; ends when that is done. */
+export async function keepReviewing(review: ShareReview, log: Log, signal: AbortSignal): Promise<void> {
+  await repeat(log, signal, 'reviewing what is shared', () =>
+    Promise.resolve(review.turn() ? SHARE_REVIEW_PAUSE_MS : undefined),
+  )
+}
+
+/** @param turn its pause after it, milliseconds; undefined ends it */
 async function repeat(
   log: Log,
   signal: AbortSignal,
   what: string,
-  turn: () => Promise<number>,
+  turn: () => Promise<number | undefined>,
 ): Promise<void> {
   while (!signal.aborted) {
-    let pauseMs = FEED_SYNC_MS
+    let pauseMs: number | undefined = FEED_SYNC_MS
     try {
       pauseMs = await turn()
     } catch (error) {
       if (!signal.aborted) log.error({ err: error }, `${what} failed: ${String(error)}`)
     }
+    if (pauseMs === undefined) return
     await timers.setTimeout(pauseMs, undefined, { signal, ref: false }).catch(() => {})
   }
 }

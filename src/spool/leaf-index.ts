@@ -56,8 +56,6 @@ export interface LeafIndex {
     id: number,
     count: number,
   ): { readonly id: number; readonly narHash: NarHash; readonly storePaths: readonly StorePath[] }[]
-  /** All NARs it knows: for a review, never for a request. */
-  all(): { narHash: NarHash; shared: boolean }[]
   /** Whether its rows are what these bytes make. True for one that is not indexed. */
   matches(plan: NarPlan): boolean
   /** Its bytes are also those of this store path. Nothing for a NAR that is not indexed. */
@@ -65,6 +63,8 @@ export interface LeafIndex {
   /** The store path is gone; so is the NAR, when that was the last place of its bytes. */
   removePath(narHash: NarHash, storePath: StorePath): void
   setShared(narHash: NarHash, shared: boolean): void
+  /** All that others may have is taken back. @returns how many NARs */
+  unshareAll(): number
   setInSpool(narHash: NarHash, inSpool: boolean): void
   drop(narHash: NarHash): void
 }
@@ -116,7 +116,6 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
   const insertLeaf = db.prepare('INSERT OR IGNORE INTO dag_leaf (digest, nar, idx) VALUES (?, ?, ?)')
   const insertNode = db.prepare('INSERT OR IGNORE INTO dag_node (digest, nar, bytes) VALUES (?, ?, ?)')
   const selectNar = db.prepare('SELECT id, size, root, shared, in_spool FROM dag_nar WHERE hash = ?')
-  const selectAll = db.prepare('SELECT hash, shared FROM dag_nar')
   const selectList = db.prepare('SELECT id, hash FROM dag_nar WHERE id > ? ORDER BY id LIMIT ?')
   const selectRoot = db.prepare('SELECT hash, size, shared FROM dag_nar WHERE root = ? LIMIT 1')
   const selectPaths = db.prepare('SELECT store_path FROM dag_path WHERE nar = ? ORDER BY store_path')
@@ -138,6 +137,7 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
     'SELECT digest, bytes FROM dag_node JOIN dag_nar ON dag_nar.id = nar WHERE hash = ?',
   )
   const updateShared = db.prepare('UPDATE dag_nar SET shared = ? WHERE hash = ?')
+  const unshareAll = db.prepare('UPDATE dag_nar SET shared = 0 WHERE shared = 1')
   const updateInSpool = db.prepare('UPDATE dag_nar SET in_spool = ? WHERE hash = ?')
   const deletePath = db.prepare('DELETE FROM dag_path WHERE nar = ? AND store_path = ?')
   const deleteHomeless = db.prepare(
@@ -221,11 +221,6 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
         const id = Number(row['id'])
         return { id, narHash: narHashFromDigest(row['hash'] as Uint8Array), storePaths: pathsOf(id) }
       }),
-    all: () =>
-      selectAll.all().map((row) => ({
-        narHash: narHashFromDigest(row['hash'] as Uint8Array),
-        shared: row['shared'] === 1,
-      })),
     matches(plan) {
       const hash = narHashDigest(plan.narHash)
       const row = selectNar.get(hash)
@@ -265,6 +260,7 @@ export function openLeafIndex(db: DatabaseSync): LeafIndex {
     setShared(narHash, shared) {
       updateShared.run(Number(shared), narHashDigest(narHash))
     },
+    unshareAll: () => Number(unshareAll.run().changes),
     setInSpool(narHash, inSpool) {
       updateInSpool.run(Number(inSpool), narHashDigest(narHash))
     },

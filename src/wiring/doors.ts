@@ -20,6 +20,7 @@ import {
   keepFollowing,
   keepIndexing,
   keepPruning,
+  keepReviewing,
   keepSigning,
   keepTidy,
 } from '../operations/background.ts'
@@ -64,7 +65,7 @@ export function createDoors(
 ): Doors {
   const { storeDir, stateDir } = config
   const { state, feeds, swarm, neighbours, engine, budgets, sharing, operations } = parts
-  const { table, spool, blocks, keeper } = state
+  const { table, spool, blocks, keeper, shareReview } = state
   const { upstreams, resolver, transfers, auditor } = engine
   const formatAnswer = createNarInfoTexts({ storeDir })
   const listeners: Listener[] = []
@@ -160,6 +161,7 @@ export function createDoors(
       void keepSigning(feeds.published, log, signal)
       void keepPruning(table, log, signal)
       void keepTidy(keeper, log, signal)
+      void keepReviewing(shareReview, log, signal)
       if (config.audit.maxBytesPerDay > 0) void keepAuditing(auditor, log, signal)
       if (sharing.indexer !== undefined) void keepIndexing(sharing.indexer, log, signal)
       return {

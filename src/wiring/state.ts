@@ -9,7 +9,8 @@ import { openAskedPaths } from '../publish/asked-paths.ts'
 import type { AskedPaths } from '../publish/asked-paths.ts'
 import { createSharePolicy } from '../publish/share-policy.ts'
 import type { SharePolicy } from '../publish/share-policy.ts'
-import { reviewSharing } from '../publish/share-review.ts'
+import { openShareReview } from '../publish/share-review.ts'
+import type { ShareReview } from '../publish/share-review.ts'
 import { forgetfulIndex } from '../spool/forgetful-index.ts'
 import { createIndexRelease, createSpoolKeeper } from '../spool/keeper.ts'
 import type { SpoolKeeper } from '../spool/keeper.ts'
@@ -54,6 +55,7 @@ export interface NodeState {
   /** Verifies by the trusted keys. */
   readonly policy: Policy
   readonly sharePolicy: SharePolicy
+  readonly shareReview: ShareReview
   close(): void
 }
 
@@ -87,7 +89,10 @@ export async function openState(
   })
   const { deny } = config.share
   const sharePolicy = createSharePolicy({ keys: trustedKeys(config.share.keys), deny, storeDir })
-  reviewSharing({ db, index, table, store, policy: sharePolicy, log }, { shares: shares(config) })
+  const shareReview = openShareReview(
+    { db, index, table, store, policy: sharePolicy, log },
+    { shares: shares(config) },
+  )
   return {
     stateDb,
     spoolDir,
@@ -117,6 +122,7 @@ export async function openState(
       storeDir,
     }),
     sharePolicy,
+    shareReview,
     close() {
       store?.close()
       feedDb.close()
