@@ -118,7 +118,10 @@ export interface StreamSource {
 export interface BlockSource {
   readonly id: SourceId
   readonly cost: Cost
-  /** @throws SourceMissError when it says that it does not have the block, SourceFaultError when it did not answer, SourceLieError when the answer cannot be the block */
+  /**
+   * @throws SourceMissError when it says that it does not have the block, SourceFaultError when it did not answer,
+   * SourceRestingError while it is left alone, SourceLieError when the answer cannot be the block
+   */
   fetch(block: BlockRef, options: CallOptions): Promise<Uint8Array>
 }
 
@@ -142,7 +145,7 @@ export class SourceFaultError extends Error {
   }
 }
 
-/** The source failed too often lately and is not even asked for now. Ask the next; there is nothing new to tell. */
+/** The source is left alone for now: it failed too often lately, or asks for it itself. Ask the next; that is no fault of its. */
 export class SourceRestingError extends Error {
   override readonly name = 'SourceRestingError'
   readonly source: SourceId

@@ -32,9 +32,10 @@ export function peerGate({
     const { path, method } = c.req
     const signal = requestSignal(c)
     const weighty = method === 'GET' && WEIGHTY.test(path)
-    if (weighty && upload.backlogMs() > PEER_WAIT_MS) return answerNow(c, refused(path))
+    const lateMs = upload.backlogMs() - PEER_WAIT_MS
+    if (weighty && lateMs > 0) return answerNow(c, refused(path, lateMs))
     const leave = await budgets.enter(who, weighty, { signal })
-    if (leave === undefined) return answerNow(c, refused(path))
+    if (leave === undefined) return answerNow(c, refused(path, 0))
     outgoing?.once('close', leave)
     c.set('pace', (bytes) => {
       budgets.sent(who, bytes)
@@ -52,6 +53,7 @@ export function peerGate({
  * A neighbour's Nix may use this listener as a cache, and then a 429 makes it wait for minutes and a 503 may end its run
  * [nix-protocol 0.1, 0.2], while a 404 sends it to its next cache. On the other routes 429 says what it is.
  */
-function refused(path: string): TextAnswer {
-  return isForNix(path) ? notFound() : refusal(429, 'too many requests', { 'Retry-After': '1' })
+function refused(path: string, lateMs: number): TextAnswer {
+  const seconds = Math.max(1, Math.ceil(lateMs / 1000))
+  return isForNix(path) ? notFound() : refusal(429, 'too many requests', { 'Retry-After': String(seconds) })
 }

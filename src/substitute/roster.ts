@@ -12,7 +12,7 @@ import {
   SOURCE_SILENT_MS,
 } from '../limits.ts'
 import type { BlockSource } from '../source.ts'
-import { COST, SourceFaultError, SourceLieError, SourceMissError } from '../source.ts'
+import { COST, SourceFaultError, SourceLieError, SourceMissError, SourceRestingError } from '../source.ts'
 import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
 
@@ -89,6 +89,10 @@ export function createRoster(
     if (error instanceof SourceMissError) {
       scores.answered(source.id)
       if (isElsewhere(source)) scores.answered(ALL_BLOCKS)
+      return
+    }
+    if (error instanceof SourceRestingError) {
+      if (!out.has(source)) out.set(source, { reason, forGood: false })
       return
     }
     // Of DagErrors only those come here that accuse the source: the block is not what its CID says.

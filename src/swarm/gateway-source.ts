@@ -10,7 +10,8 @@ import {
   SWARM_DIAL_DEADLINE_MS,
 } from '../limits.ts'
 import type { BlockRef, BlockSource, Cost, SourceId } from '../source.ts'
-import { COST, SourceFaultError, SourceLieError, SourceMissError } from '../source.ts'
+import { COST, SourceFaultError, SourceLieError, SourceMissError, SourceRestingError } from '../source.ts'
+import { retryAfterMs } from '../upstream/retry-after.ts'
 import { CodedBlockError, decodeBlock } from './coded-block.ts'
 import { createLinkPace } from './link-pace.ts'
 import type { LinkPace } from './link-pace.ts'
@@ -47,8 +48,20 @@ export function createGatewaySource(
   const own = deps.dispatcher === undefined ? createPool(base.origin) : undefined
   const dispatcher = deps.dispatcher ?? own
   const prefix = base.pathname.replace(/\/+$/, '')
-  const pace = createLinkPace({ clock: deps.clock ?? (() => performance.now()) })
+  const { clock = () => performance.now() } = deps
+  const pace = createLinkPace({ clock })
   let decoding = 0
+  /** It said so: too many ask it just now. */
+  let restsUntil = -Infinity
+  const rest = (ms: number): SourceRestingError => {
+    restsUntil = Math.max(restsUntil, clock() + ms)
+    return resting()
+  }
+  const resting = (): SourceRestingError =>
+    new SourceRestingError(
+      id,
+      `${config.url} asks to be left alone for ${Math.ceil(restsUntil - clock())} ms`,
+    )
   /** The peer weighs its coder against what the link carries: https://wicg.github.io/netinfo/ */
   const coding = (): Record<string, string> => {
     if (!pace.isSlow() || decoding >= DECODING_MAX_COUNT) return { 'accept-encoding': 'identity' }
@@ -72,9 +85,10 @@ export function createGatewaySource(
     cost,
     async fetch(block, { signal }) {
       signal.throwIfAborted()
+      if (clock() < restsUntil) throw resting()
       const { cid, maxBytes } = block
       const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
-      const answer = createAnswer({ source: id, block, pace, decode, resolve, reject })
+      const answer = createAnswer({ source: id, block, pace, decode, rest, resolve, reject })
       const onAbort = (): void => answer.giveUp(signal.reason as Error)
       signal.addEventListener('abort', onAbort, { once: true })
       const timer = setTimeout(
@@ -147,10 +161,11 @@ function createAnswer(request: {
   readonly block: BlockRef
   readonly pace: LinkPace
   readonly decode: (coded: Uint8Array, maxBytes: number) => Promise<Uint8Array>
+  readonly rest: (ms: number) => SourceRestingError
   readonly resolve: (bytes: Uint8Array | Promise<Uint8Array>) => void
   readonly reject: (error: Error) => void
 }): Answer {
-  const { source, block, pace, decode, resolve, reject } = request
+  const { source, block, pace, decode, rest, resolve, reject } = request
   const { cid, maxBytes, into, onBytes, onPlaced } = block
   let controller: Dispatcher.DispatchController | undefined
   let given: Error | undefined
@@ -187,6 +202,11 @@ function createAnswer(request: {
       },
       onResponseStart(_, status, headers) {
         if (status < 200) return
+        const restMs = BUSY.has(status) ? retryAfterMs(headers['retry-after'], headers['date']) : 0
+        if (restMs > 0) {
+          giveUp(rest(restMs))
+          return
+        }
         const refusal = refuse(source, cid, status, headers)
         if (refusal !== undefined) {
           giveUp(refusal)
@@ -257,7 +277,7 @@ function refuse(source: SourceId, cid: CID, status: number, headers: Headers): E
   }
   const type = headers['content-type']
   if (type !== undefined && !BLOCK_TYPE.test(String(type))) {
-    return new SourceLieError(source, `${asked}: expected application/vnd.ipld.raw, got ${quote(type)}`)
+    return new SourceFaultError(source, `${asked}: expected application/vnd.ipld.raw, got ${quote(type)}`)
   }
   return undefined
 }
@@ -266,7 +286,10 @@ function codingOf(headers: Headers): string {
   return String(headers['content-encoding'] ?? 'identity').toLowerCase()
 }
 
-/** A captive portal answers with 200 and a page; some gateways do not know the raw type. */
+/** With Retry-After it is not at fault, and says when it has time. */
+const BUSY: ReadonlySet<number> = new Set([429, 503])
+
+/** Somebody else at its address answers with 200 and a page, and nobody lied; some gateways do not know the raw type. */
 const BLOCK_TYPE = /^application\/(?:vnd\.ipld\.raw|octet-stream)\s*(?:;|$)/i
 
 function quote(header: string | string[]): string {

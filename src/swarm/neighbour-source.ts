@@ -97,7 +97,7 @@ export function openNeighbour(
       const isUnusable = error.cause instanceof PageError || error.cause instanceof RangeError
       if (isUnusable) neighbours.failed(id, error.message)
       else lied(error.message)
-    } else if (error instanceof SourceFaultError) {
+    } else if (error instanceof SourceFaultError && !isBusy(error)) {
       if (error.cause instanceof DeadlineError && heardAt > begun) return
       neighbours.failed(id, error.message)
     }
@@ -135,10 +135,15 @@ export function openNeighbour(
     ...stream,
     async *open(nar, from, options) {
       if (isOut) throw new SourceRestingError(streamId, OUT)
-      for await (const bytes of stream.open(nar, from, options)) {
-        if (isOut) throw new SourceRestingError(streamId, OUT)
-        gave()
-        yield bytes
+      try {
+        for await (const bytes of stream.open(nar, from, options)) {
+          if (isOut) throw new SourceRestingError(streamId, OUT)
+          gave()
+          yield bytes
+        }
+      } catch (error) {
+        if (!isBusy(error)) throw error
+        throw new SourceRestingError(streamId, messageOf(error), { cause: error })
       }
     },
   })
@@ -159,7 +164,7 @@ export function openNeighbour(
       id: sourceId,
       cost,
       get rests() {
-        return isCache === false && clock() - checkedAt <= UPSTREAM_INFO_RETRY_MS
+        return cache.rests === true || (isCache === false && clock() - checkedAt <= UPSTREAM_INFO_RETRY_MS)
       },
       get waitMs() {
         return isLate ? 0 : NEIGHBOUR_WAIT_MS
@@ -187,7 +192,7 @@ export function openNeighbour(
       id: sourceId,
       cost,
       async fetch(block, options) {
-        if (isOut) throw new SourceFaultError(sourceId, OUT)
+        if (isOut) throw new SourceRestingError(sourceId, OUT)
         return gateway.fetch(
           {
             ...block,
@@ -204,6 +209,13 @@ export function openNeighbour(
       await Promise.all([gateway.close(), cache.close()])
     },
   }
+}
+
+/** It said when it has time again, and `Hosts` keep to that. */
+function isBusy(error: unknown): boolean {
+  return (
+    error instanceof SourceFaultError && error.cause instanceof StatusError && error.cause.retryAfterMs > 0
+  )
 }
 
 const OUT = 'it gave wrong bytes a moment ago'

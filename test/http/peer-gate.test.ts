@@ -54,12 +54,14 @@ for (const [target, status, retryAfter] of OVER_BUDGET) {
 }
 
 test('bytes are refused while the upload is busy for long, and narinfos are not', async (t) => {
-  const upload: Upload = { take: () => undefined, backlogMs: () => PEER_WAIT_MS + 1, total: () => 0 }
+  const upload: Upload = { take: () => undefined, backlogMs: () => PEER_WAIT_MS + 2_500, total: () => 0 }
   const { get } = await peer(t, { upload })
   assert.deepEqual(
     [statusOf(await get(NAR)), statusOf(await get(ROOT)), statusOf(await get(NARINFO))],
     [404, 429, 200],
   )
+  // When it would be its turn.
+  assert.match(await get(ROOT), /^retry-after: 3\r$/im)
 })
 
 test('every byte of a body is counted, for its address and in all', async (t) => {

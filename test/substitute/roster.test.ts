@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { SOURCE_MAX_FAULTS_PER_NAR, SOURCE_SILENT_MS } from '../../src/limits.ts'
-import { COST, SourceFaultError, SourceLieError, SourceMissError } from '../../src/source.ts'
+import {
+  COST,
+  SourceFaultError,
+  SourceLieError,
+  SourceMissError,
+  SourceRestingError,
+} from '../../src/source.ts'
 import { createRoster } from '../../src/substitute/roster.ts'
 import { ALL_BLOCKS, createScores } from '../../src/substitute/scores.ts'
 import { recordingLog } from '../kit/log.ts'
@@ -32,6 +38,13 @@ describe('roster', () => {
       fails(fault, 10)
     }
     assert.equal(roster.anyLeft(nobody), false)
+    roster.again()
+    assert.equal(roster.anyLeft(nobody), true)
+  })
+  it('leaves out until the next round a source that asks for it, and finds no fault with it', () => {
+    const { roster, scores, fails } = timed()
+    fails(new SourceRestingError('one', 'come back in a second'), 10)
+    assert.deepEqual([roster.anyLeft(nobody), scores.trusted('one')], [false, true])
     roster.again()
     assert.equal(roster.anyLeft(nobody), true)
   })

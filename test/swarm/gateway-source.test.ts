@@ -9,7 +9,7 @@ import { mock, test } from 'node:test'
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { rawCid, sha256 } from '../../src/dag/cid.ts'
-import { SourceFaultError, SourceLieError, SourceMissError } from '../../src/source.ts'
+import { SourceFaultError, SourceLieError, SourceMissError, SourceRestingError } from '../../src/source.ts'
 import type { GatewaySource } from '../../src/swarm/gateway-source.ts'
 import { createGatewaySource } from '../../src/swarm/gateway-source.ts'
 
@@ -262,7 +262,7 @@ test('zstd is asked for unless the link is quick, and a peer is told what a slow
 const bad: { title: string; error: new (...args: never[]) => Error; answer: RequestListener }[] = [
   {
     title: 'a page with status 200',
-    error: SourceLieError,
+    error: SourceFaultError,
     answer: (_, response) => response.writeHead(200, { 'content-type': 'text/html' }).end('<html>log in'),
   },
   {
@@ -318,6 +318,24 @@ for (const { title, error, answer } of bad) {
   test(`refused: ${title}: ${error.name}`, async (t) => {
     const source = await gateway(t, answer)
     await assert.rejects(source.fetch(wanted, { signal }), error)
+  })
+}
+
+for (const status of [429, 503]) {
+  test(`status ${status} with Retry-After is no fault, and nothing is asked until then`, async (t) => {
+    let now = 0
+    let requests = 0
+    const answer: RequestListener = (_, response) => {
+      if (requests++ > 0) response.writeHead(200, RAW).end(block)
+      else response.writeHead(status, { 'retry-after': '7' }).end('later')
+    }
+    const source = await gateway(t, answer, '', { clock: () => now })
+    await assert.rejects(source.fetch(wanted, { signal }), SourceRestingError)
+    now = 6_999
+    await assert.rejects(source.fetch(wanted, { signal }), SourceRestingError)
+    assert.equal(requests, 1)
+    now = 7_000
+    assert.deepEqual(await source.fetch(wanted, { signal }), block)
   })
 }
 

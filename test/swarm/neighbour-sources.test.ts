@@ -9,7 +9,7 @@ import {
   NEIGHBOURS_KEPT_COUNT,
 } from '../../src/limits.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
-import { COST } from '../../src/source.ts'
+import { COST, SourceRestingError } from '../../src/source.ts'
 import type { NarInfoSource } from '../../src/source.ts'
 import { createNeighbourSources } from '../../src/swarm/neighbour-sources.ts'
 import type { NeighbourSources } from '../../src/swarm/neighbour-sources.ts'
@@ -154,6 +154,30 @@ describe('a neighbour as a source', () => {
     })
   }
 
+  it('that asks to be left alone is, and has not failed', async (t) => {
+    const busy: Mischief = (_path, _body, response) => {
+      response.writeHead(429, { 'retry-after': '60' }).end()
+      return true
+    }
+    let isBusy = false
+    const { near, source, table, server } = await withOne(t, (...call) => isBusy && busy(...call))
+    const candidate = await source.lookup(hashPart, options)
+    isBusy = true
+    const { stream } = candidate ?? {}
+    assert.ok(stream)
+    await assert.rejects(collect(stream.open(info, 0, options)), SourceRestingError)
+    const [blocks] = near.blocks()
+    for (let i = 0; i < 2; i++) {
+      await assert.rejects(
+        Promise.resolve(blocks?.fetch({ cid: plan.root, maxBytes: nar.length }, options)),
+        SourceRestingError,
+      )
+    }
+    await assert.rejects(source.lookup(hashPart, options), SourceRestingError)
+    assert.equal(source.rests, true)
+    assert.equal(server.asked.length, 3, 'the narinfo, the NAR, one block')
+    assert.deepEqual(table.told, { failed: [], lied: [], answered: ['narswarm:one'] })
+  })
   it('that is not there has failed at once', async (t) => {
     const { source, table, server } = await withOne(t)
     server.die()
