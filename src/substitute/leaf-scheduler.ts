@@ -205,7 +205,11 @@ export async function* fetchLeaves(
     if (exhausted) doubleTheLast()
   }
 
-  const capOf = (): number => (roster.size() > 1 ? LEAF_IN_FLIGHT_PER_SOURCE_COUNT : LEAF_WINDOW_COUNT)
+  /** A source that gave nothing right yet is asked for one leaf: that is all that it can cost to learn that it lies (P4). */
+  const capOf = (isProven: boolean): number => {
+    if (!isProven) return 1
+    return roster.size() > 1 ? LEAF_IN_FLIGHT_PER_SOURCE_COUNT : LEAF_WINDOW_COUNT
+  }
 
   /** With nothing left to ask for, an idle source takes the oldest leaf that is late elsewhere. */
   const doubleTheLast = (): void => {

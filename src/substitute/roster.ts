@@ -1,6 +1,7 @@
 /**
  * The block sources of one NAR: who may be asked now, who is out and why, how many requests each has under way.
  */
+import { LEAF_BYTES } from '../dag/profile.ts'
 import { DagError } from '../dag/reader.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
@@ -25,8 +26,12 @@ type Release = (
 ) => void
 
 export interface SourceRoster {
-  /** The cheapest, least busy source that is not in `except`; undefined when all are busy or out. One on this machine is never busy. */
-  pick(except: ReadonlySet<BlockSource>, cap: () => number): BlockSource | undefined
+  /**
+   * The cheapest, least busy source that is not in `except`; undefined when all are busy or out. One on this machine is never busy.
+   *
+   * @param cap requests under way at a source, by whether it has given right bytes for a whole leaf yet
+   */
+  pick(except: ReadonlySet<BlockSource>, cap: (isProven: boolean) => number): BlockSource | undefined
   /** As `pick`, of those that have nothing under way. */
   pickIdle(except: ReadonlySet<BlockSource>): BlockSource | undefined
   anyLeft(except: ReadonlySet<BlockSource>): boolean
@@ -71,6 +76,8 @@ export function createRoster(
     return fit.length > 0 ? fit : left
   }
   const busy = (source: BlockSource): number => inFlight.get(source) ?? 0
+  /** Has given a leaf's worth of right bytes. */
+  const isProven = ({ id }: BlockSource): boolean => (scores.all().get(id)?.bytes ?? 0) >= LEAF_BYTES
   const better = (a: BlockSource, b: BlockSource): number =>
     a.cost - b.cost || busy(a) - busy(b) || averageMs(a) - averageMs(b)
   // One that nobody has measured is not the best of all.
@@ -120,7 +127,7 @@ export function createRoster(
   return {
     pick(except, cap) {
       return candidates(except)
-        .filter((source) => !isElsewhere(source) || busy(source) < cap())
+        .filter((source) => !isElsewhere(source) || busy(source) < cap(isProven(source)))
         .sort(better)[0]
     },
     pickIdle(except) {

@@ -44,10 +44,15 @@ function leaves(count: number, content: (i: number) => number = (i) => i) {
 function scheduling(
   sources: readonly BlockSource[],
   links: readonly DagLink[],
-  { clock = Date.now, ...more }: { buffers?: LeafBuffers; share?: () => number; clock?: () => number } = {},
+  {
+    clock = Date.now,
+    areProven = true,
+    ...more
+  }: { buffers?: LeafBuffers; share?: () => number; clock?: () => number; areProven?: boolean } = {},
 ) {
   const log = recordingLog()
   const scores = createScores({ clock })
+  if (areProven) for (const { id } of sources) scores.received(id, LEAF_BYTES)
   const roster = createRoster(sources, { scores, clock, log })
   const abort = new AbortController()
   async function* iterate(): AsyncGenerator<DagLink, void, undefined> {
@@ -112,6 +117,14 @@ describe('leaf scheduler: order and window', () => {
     const three = ['a', 'b', 'c'].map((id) => peer(id, blocks))
     await Array.fromAsync(scheduling(three, links).run)
     for (const one of three) assert.equal(one.mostUnderWay(), LEAF_IN_FLIGHT_PER_SOURCE_COUNT)
+  })
+  it('asks a source that has given nothing right yet for one leaf', async () => {
+    const { links, blocks } = leaves(64)
+    const [liar, honest] = [peer('liar', blocks, (block) => flipped(block)), peer('honest', blocks)]
+    const got = await Array.fromAsync(scheduling([liar, honest], links, { areProven: false }).run)
+    assertWhole(got, links, blocks)
+    assert.equal(liar.asked.length, 1)
+    assert.equal(honest.mostUnderWay(), 1)
   })
   it('begins with few leaves at a source that nobody has measured, and goes on with few while it is slow', async () => {
     const { links, blocks } = leaves(12)
@@ -235,7 +248,7 @@ describe('leaf scheduler: sources that fail', () => {
     it(`takes ${title} for a lie`, async () => {
       const { links, blocks } = leaves(20, (i) => i + 5)
       const liar = peer('liar', blocks, answer)
-      const { run, scores } = scheduling([liar, peer('good', blocks)], links)
+      const { run, scores } = scheduling([liar, peer('good', blocks)], links, { areProven: false })
       assertWhole(await Array.fromAsync(run), links, blocks)
       assert.equal(scores.all().get('liar')?.bytes ?? 0, 0)
       assert.equal(scores.usable('liar'), false)
