@@ -24,14 +24,32 @@ export function neighbourOf(id: SourceId): SourceId {
   return id.endsWith(NARS) ? id.slice(0, -NARS.length) : id
 }
 
-/** Whether it is a binary cache that the user chose. */
-export function isUpstream(id: SourceId): boolean {
-  return id.startsWith('upstream:')
-}
-
 /** Whether it is a neighbour's, whom nobody vouches for. */
 export function isNeighbour(id: SourceId): boolean {
   return id.startsWith(NEIGHBOUR)
+}
+
+/**
+ * What NARs are counted by. `rewritten`: made of an older path; `local`: out of other NARs that are here; `difference`: sent
+ * as the difference from what is here; `peer`: over HTTP; `swarm`: over bitswap.
+ */
+export const SOURCE_KINDS = [
+  'spool',
+  'store',
+  'rewritten',
+  'local',
+  'difference',
+  'neighbour',
+  'peer',
+  'swarm',
+  'upstream',
+] as const
+export type SourceKind = (typeof SOURCE_KINDS)[number]
+
+export function sourceKind(id: SourceId): SourceKind {
+  const [prefix = ''] = id.split(':', 1)
+  if (prefix === 'bitswap') return 'swarm'
+  return SOURCE_KINDS.find((kind) => kind === prefix) ?? 'peer'
 }
 
 /** What a byte from there costs us: lower is asked first. */

@@ -8,6 +8,7 @@ import type {
   StoreStatus,
   UpstreamReport,
   FetchedReport,
+  NarsReport,
 } from '../operations/status.ts'
 import { createAdminClient } from './admin-client.ts'
 import { adminSocketPath } from './connect.ts'
@@ -49,6 +50,7 @@ function printStatus(output: Output, it: StatusDocument): void {
     ['spool', spoolFacts(spool)],
     ...(it.store === undefined ? [] : [storeFact(it.store)]),
     ['transfers', [`${transfers.running} running`]],
+    ['NARs', it.nars.map(narsFact)],
     ['fetched', fetchedFacts(it.fetched)],
     ['blocks', blockFacts(it.blocks)],
     ['audits', auditFacts(it.audit)],
@@ -115,10 +117,28 @@ function storeFact(store: StoreStatus): [string, string[]] {
   return ['out of the store', [`${count(indexed, 'path')} by CID, ${formatBytes(bytes)}; ${rest}`]]
 }
 
-function fetchedFacts({ bytes, from_neighbours, from_upstreams, neighbours }: FetchedReport): string[] {
+const ORIGINS = {
+  spool: 'as they lay in the spool',
+  store: 'as they lay in the store',
+  rewritten: 'made of older paths',
+  local: 'out of other NARs that are here',
+  difference: 'by their differences from what is here',
+  neighbour: 'from neighbours',
+  peer: 'from peers over HTTP',
+  swarm: 'from peers over bitswap',
+  upstream: 'from upstreams',
+} as const satisfies Record<NarsReport['source'], string>
+
+function narsFact({ source, nars, bytes }: NarsReport): string {
+  return `${nars} ${ORIGINS[source]}, ${formatBytes(bytes)}`
+}
+
+function fetchedFacts(it: FetchedReport): string[] {
+  const { bytes, from_neighbours: near, from_upstreams: sent, made_here: made, neighbours } = it
   if (bytes === 0) return ['nothing yet']
   return [
-    `${formatBytes(from_neighbours)} of ${formatBytes(bytes)} came from neighbours; upstreams sent ${formatBytes(from_upstreams)}`,
+    `${formatBytes(near)} of ${formatBytes(bytes)} came from neighbours; upstreams sent ${formatBytes(sent)}`,
+    ...(made === 0 ? [] : [`${formatBytes(made)} nobody had to send`]),
     ...neighbours.map((one) => `${formatBytes(one.bytes)} by ${one.id}`),
   ]
 }

@@ -9,6 +9,8 @@ export interface StreamedBody {
   readonly length: number | undefined
   /** Called for a GET only. May throw: the head has not gone out yet. */
   open(options: ReadOptions): Promise<AsyncIterable<Uint8Array>>
+  /** Headers that are known only now: asked once, after `open`. A HEAD goes without (RFC 9110, 9.3.2). */
+  headers?(): Headers
 }
 
 export interface Answer {

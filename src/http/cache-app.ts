@@ -2,13 +2,14 @@
 import { Hono } from 'hono'
 import type { Context } from 'hono'
 import type { Log } from '../log.ts'
-import type { ByteRange, ReadOptions } from '../source.ts'
+import { sourceKind } from '../source.ts'
+import type { ByteRange, ReadOptions, SourceId } from '../source.ts'
 import type { NarLister } from '../substitute/list-nar.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import type { Resolver } from '../substitute/resolve.ts'
 import type { Transfers } from '../substitute/transfers.ts'
 import { notFound, refusal } from './answer.ts'
-import type { Answer } from './answer.ts'
+import type { Answer, Headers } from './answer.ts'
 import { addCacheRoutes } from './cache-routes.ts'
 import type { CacheConfig, CacheContent } from './cache-routes.ts'
 import { cacheFailure } from './errors.ts'
@@ -44,6 +45,9 @@ export interface CacheAppConfig extends CacheConfig {
   readonly allowedHosts: readonly string[]
   readonly version: string
 }
+
+/** What node takes in a header, and a terminal shows as it is. */
+const PRINTABLE = /^[\x21-\x7e]{1,256}$/
 
 export function createCacheApp(deps: CacheAppDeps, config: CacheAppConfig): Hono<HttpEnv> {
   const { resolver, transfers, log } = deps
@@ -89,17 +93,30 @@ export function createCacheApp(deps: CacheAppDeps, config: CacheAppConfig): Hono
     async nar(narHash, options) {
       const info = await resolver.byNarHash(narHash, options)
       if (info === undefined) return undefined
+      let from: SourceId | undefined
       return {
         narSize: info.narSize,
         async open(range: ByteRange, inner: ReadOptions) {
           const transfer = await transfers.open(info, range, inner)
-          return transfer.read(range, inner)
+          const bytes = transfer.read(range, inner)
+          from = transfer.from
+          return bytes
         },
+        headers: () => sourceHeader(from),
       }
     },
   }
   addCacheRoutes(app, { content, log }, config)
   return app
+}
+
+/**
+ * For people and tests; no Nix looks at it. Here alone: whoever may ask this listener may read the same in `status`, and a
+ * page of another site can neither ask it nor read its answers.
+ */
+function sourceHeader(from: SourceId | undefined): Headers {
+  if (from === undefined) return {}
+  return { 'X-Narswarm-Source': PRINTABLE.test(from) ? from : sourceKind(from) }
 }
 
 function plain(text: string): Answer {

@@ -8,7 +8,7 @@ import { isHashPart } from '../nix/store-path.ts'
 import type { HashPart } from '../nix/store-path.ts'
 import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
 import { notFound, refusal } from './answer.ts'
-import type { Answer } from './answer.ts'
+import type { Answer, Headers } from './answer.ts'
 import { requestSignal, respond } from './respond.ts'
 import type { HttpEnv } from './respond.ts'
 import { formatContentRange, selectBytes } from './selection.ts'
@@ -31,6 +31,8 @@ interface ServedNar {
   readonly unproved?: boolean
   /** Not called for HEAD, 304 and 416. */
   open(range: ByteRange, options: ReadOptions): Promise<AsyncIterable<Uint8Array>>
+  /** Headers that are known once it is open. */
+  headers?(): Headers
 }
 
 export interface CacheConfig {
@@ -113,7 +115,11 @@ function narAnswer(narHash: string, nar: ServedNar, request: SelectionRequest): 
       return {
         status,
         headers: { ...headers, ...partial },
-        body: { length: range.end - range.start, open: (options) => nar.open(range, options) },
+        body: {
+          length: range.end - range.start,
+          open: (options) => nar.open(range, options),
+          headers: () => nar.headers?.() ?? {},
+        },
       }
     }
     default:

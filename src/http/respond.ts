@@ -96,10 +96,11 @@ export async function respond(
   const told = { ...options, pace, path: c.req.path }
   if (outgoing === undefined) {
     const chunks = await openBody(body, { signal })
-    return new Response(streamOf(chunks, reading, told), { status, headers })
+    const all = { ...headers, ...body.headers?.() }
+    return new Response(streamOf(chunks, reading, told), { status, headers: all })
   }
   const chunks = await openBody(body, { signal, reuse: true })
-  outgoing.writeHead(status, headers)
+  outgoing.writeHead(status, { ...headers, ...body.headers?.() })
   await pump(chunks, outgoing, told)
   return RESPONSE_ALREADY_SENT
 }

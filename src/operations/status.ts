@@ -9,7 +9,9 @@ import type { FeedStatus } from '../feed/follower.ts'
 import type { PublisherStatus } from '../feed/publisher.ts'
 import type { SpoolUsage } from '../spool/spool.ts'
 import type { Scores } from '../substitute/scores.ts'
-import type { FetchedBytes } from '../substitute/tally.ts'
+import { SOURCE_KINDS } from '../source.ts'
+import type { SourceKind } from '../source.ts'
+import type { NarCounts } from '../substitute/tally.ts'
 import type { UpstreamStatus } from '../upstream/upstream.ts'
 import type { WireBytes } from './wire-count.ts'
 
@@ -115,9 +117,19 @@ export interface FetchedReport {
   readonly from_upstreams: number
   /** What upstreams did not have to send. */
   readonly saved: number
+  /** What nobody had to send: made of older paths, or out of other NARs that are here. */
+  readonly made_here: number
   readonly from_neighbours: number
   /** Blocks and whole NARs together. */
   readonly neighbours: readonly { readonly id: string; readonly bytes: number }[]
+}
+
+/** NARs since `started`, by where their bytes came from; those of which there were none are left out. */
+export interface NarsReport {
+  readonly source: SourceKind
+  /** Each counted where most of it came from. Those of `spool` and `store` went out as they lay here, as often as they were asked for. */
+  readonly nars: number
+  readonly bytes: number
 }
 
 export interface StatusDocument {
@@ -137,6 +149,7 @@ export interface StatusDocument {
   /** Absent where nothing is shared from a store, or nothing is indexed by itself. */
   readonly store?: StoreStatus
   readonly transfers: { readonly running: number }
+  readonly nars: readonly NarsReport[]
   readonly fetched: FetchedReport
   readonly sources: readonly SourceStatus[]
   /** Single blocks since `started`. */
@@ -290,14 +303,26 @@ export function describeBlocks(scores: Scores, given: WireBytes): BlocksReport {
   return { got, given: { bytes: given.bytes, wire_bytes: given.wireBytes } }
 }
 
-export function describeFetched(fetched: FetchedBytes): FetchedReport {
-  const { all, fromUpstreams, fromNeighbours, byNeighbour } = fetched
+export function describeNars({ byKind }: NarCounts): NarsReport[] {
+  return SOURCE_KINDS.flatMap((source) => {
+    const count = byKind.get(source)
+    return count === undefined ? [] : [{ source, nars: count.nars, bytes: count.bytes }]
+  })
+}
+
+export function describeFetched({ byKind, byNeighbour }: NarCounts): FetchedReport {
+  const of = (kind: SourceKind): number => byKind.get(kind)?.bytes ?? 0
+  const bytes = SOURCE_KINDS.reduce(
+    (sum, kind) => (kind === 'spool' || kind === 'store' ? sum : sum + of(kind)),
+    0,
+  )
   return {
-    bytes: all,
-    from_upstreams: fromUpstreams,
-    saved: all - fromUpstreams,
-    from_neighbours: fromNeighbours,
-    neighbours: [...byNeighbour].map(([id, bytes]) => ({ id, bytes })),
+    bytes,
+    from_upstreams: of('upstream'),
+    saved: bytes - of('upstream'),
+    made_here: of('rewritten') + of('local'),
+    from_neighbours: of('neighbour'),
+    neighbours: [...byNeighbour].map(([id, given]) => ({ id, bytes: given })),
   }
 }
 

@@ -23,13 +23,15 @@ import { startRunner } from './runner.ts'
 import type { Runner, RunnerDeps } from './runner.ts'
 import { ALL_BLOCKS } from './scores.ts'
 import { createWayQueue } from './way-queue.ts'
-import { isDoubtful, wayId } from './ways.ts'
+import { isDoubtful, paceId, wayId } from './ways.ts'
 import type { Way } from './ways.ts'
 
 export interface Transfer {
   readonly narSize: number
   /** Bytes from 0 that a reader of the whole may have by now. */
   readonly verifiedTo: number
+  /** Where its bytes come from just now: `spool`, `store`, the source of a stream, or `blocks`. */
+  readonly from: SourceId | undefined
   /**
    * Bytes of the NAR as they come. Breaks off with an error, never ends early.
    *
@@ -62,7 +64,7 @@ export interface TransferDeps extends RunnerDeps {
   /** Nobody but a stranger vouches for its bytes: for a while they are kept back until they are proved. */
   isUnproven(way: Way): boolean
   /** Bytes by source, when they are proved or kept. */
-  count(bySource: ReadonlyMap<SourceId, number>): void
+  count(bySource: ReadonlyMap<SourceId, number>, isWhole: boolean): void
   /** Proved not to be that of this NAR, though every block was right: whoever told this root is wrong. */
   badRoot(way: Way): void
 }
@@ -90,6 +92,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   let used: Way[] = []
   /** The file began with a kept part, which nobody watched meanwhile. */
   let resumed = false
+  let lastFrom: SourceId | undefined
   /** Bytes of several ways made a wrong NAR: from now on no two of them are mixed, so that the next one is proved. */
   let { apart } = deps
   /** Ways proved wrong. */
@@ -183,6 +186,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
           log.info({ ...about(way), at: from }, `${wayId(way)} takes over from ${failed}`)
         const take: Take = (bytes, source, digest) => {
           holdBack(way)
+          lastFrom = paceId(way)
           return append(bytes, source, into, digest)
         }
         const current = runner ?? begin(way, from)
@@ -268,6 +272,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     if (end === 0) return
     for await (const bytes of target.read({ start: 0, end }, { signal: abort.signal })) prover.update(bytes)
     resumed = true
+    lastFrom = 'spool'
     bySource.set('spool', end)
   }
 
@@ -327,6 +332,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     prover = deps.createProver()
     used = []
     resumed = false
+    lastFrom = undefined
     unproven = 'no'
     clearTimeout(unprovenTimer)
     bySource.clear()
@@ -336,7 +342,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
 
   async function finish(plan: NarPlan | undefined): Promise<void> {
     verified = true
-    deps.count(bySource)
+    deps.count(bySource, true)
     progress.notify()
     await file?.commit()
     deps.finished(plan)
@@ -351,7 +357,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
       failure = error instanceof Error ? error : new Error(String(error))
       progress.notify()
       const isKept = !(error instanceof NarHashMismatchError)
-      if (isKept && !verified) deps.count(bySource)
+      if (isKept && !verified) deps.count(bySource, false)
       await file?.abandon(failure, isKept)
       throw failure
     })
@@ -366,6 +372,9 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     narSize,
     get verifiedTo() {
       return readers.releasable(narSize)
+    },
+    get from() {
+      return lastFrom
     },
     get ending() {
       return failure !== undefined || abort.signal.aborted

@@ -40,7 +40,7 @@ import type { Resolver } from './resolve.ts'
 import type { Rewriting } from './rewriting.ts'
 import type { Scores } from './scores.ts'
 import { createTally } from './tally.ts'
-import type { FetchedBytes } from './tally.ts'
+import type { NarCounts } from './tally.ts'
 import { startTransfer } from './transfer.ts'
 import type { RunningTransfer, Transfer } from './transfer.ts'
 import { createUnderWay } from './under-way.ts'
@@ -68,15 +68,18 @@ export interface Transfers {
   here(info: VerifiedNarInfo, options: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>
   /** NARs moving now. */
   running(): number
-  /** By whom NARs were given so far. */
-  fetched(): FetchedBytes
+  /** Where the bytes of NARs came from so far. */
+  counts(): NarCounts
   /** The same, for neighbours. */
   readonly underWay: UnderWay
   /** Ends work in the background. */
   close(): void
 }
 
-type LocalReader = (range: ByteRange, options: ReadOptions) => AsyncGenerator<Uint8Array, void, undefined>
+interface LocalReader {
+  readonly from: 'spool' | 'store'
+  read(range: ByteRange, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined>
+}
 
 export function createTransfers(deps: {
   resolver: Resolver
@@ -170,7 +173,7 @@ export function createTransfers(deps: {
       isUnproven: (way) =>
         info.narSize <= UNPROVEN_HELD_MAX_BYTES &&
         isNeighbour(way.kind === 'stream' ? way.source.id : way.told),
-      count: (bySource) => tally.add(bySource),
+      count: (bySource, isWhole) => tally.came(bySource, isWhole),
       apart: wrongBeginnings.has(info.narHash),
       badRoot(way) {
         if (way.kind === 'blocks') resolver.refuseRoot(info, way.root)
@@ -265,10 +268,19 @@ export function createTransfers(deps: {
   async function localReader(info: VerifiedNarInfo, options: CallOptions): Promise<LocalReader | undefined> {
     const { narHash, narSize } = info
     const sealed = spool.seal(narHash)
-    if (sealed !== undefined) return (range, inner) => readSealedNar({ narHash, sealed }, range, spool, inner)
+    if (sealed !== undefined) {
+      return {
+        from: 'spool',
+        read: (range, inner) => readSealedNar({ narHash, sealed }, range, spool, inner),
+      }
+    }
     const nar = await indexed(info, options)
     if (nar === undefined) return undefined
-    return (range, inner) => readLocalNar({ narHash, narSize, root: nar.root }, range, blocks, 'all', inner)
+    const { root } = nar
+    return {
+      from: spool.has(narHash) ? 'spool' : 'store',
+      read: (range, inner) => readLocalNar({ narHash, narSize, root }, range, blocks, 'all', inner),
+    }
   }
 
   /** Undefined when it is not here, or its first bytes cannot be read. */
@@ -277,11 +289,15 @@ export function createTransfers(deps: {
     range: ByteRange,
     options: CallOptions,
   ): Promise<Transfer | undefined> {
-    const read = await localReader(info, options)
-    if (read === undefined) return undefined
+    const reader = await localReader(info, options)
+    if (reader === undefined) return undefined
     const { narSize } = info
+    const { from } = reader
     try {
-      for await (const _ of read({ start: range.start, end: Math.min(range.start + 1, range.end) }, options))
+      for await (const _ of reader.read(
+        { start: range.start, end: Math.min(range.start + 1, range.end) },
+        options,
+      ))
         break
     } catch (error) {
       if (!(error instanceof BlockUnavailableError)) throw error
@@ -291,11 +307,12 @@ export function createTransfers(deps: {
     return {
       narSize,
       verifiedTo: narSize,
+      from,
       done: Promise.resolve(),
       async *read(wanted, inner) {
         let at = wanted.start
         try {
-          for await (const bytes of read(wanted, inner)) {
+          for await (const bytes of reader.read(wanted, inner)) {
             at += bytes.length
             yield bytes
           }
@@ -304,6 +321,9 @@ export function createTransfers(deps: {
           // Collected or rotten under us: the network goes on from the byte where the disk stopped (P3).
           await forget(info, error)
           yield* (await begin(info, inner)).read({ start: at, end: wanted.end }, inner)
+        } finally {
+          const bytes = at - wanted.start
+          tally.wentOut(from, bytes, bytes === narSize)
         }
       },
     }
@@ -359,7 +379,7 @@ export function createTransfers(deps: {
     },
 
     running: () => running.size,
-    fetched: () => tally.total(),
+    counts: () => tally.total(),
     close: () => closing.abort(new Error('narswarm is closing')),
   }
 }

@@ -13,6 +13,7 @@ import {
   describeUpstream,
   describeUploads,
   describeFetched,
+  describeNars,
 } from '../operations/status.ts'
 import type { StatusDocument } from '../operations/status.ts'
 import { createWireCount } from '../operations/wire-count.ts'
@@ -62,7 +63,8 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     spool: describeSpool(spool.usage(), spool.freeBytes()),
     ...(sharing.indexer === undefined ? {} : { store: sharing.indexer.status() }),
     transfers: { running: transfers.running() },
-    fetched: describeFetched(transfers.fetched()),
+    nars: describeNars(transfers.counts()),
+    fetched: describeFetched(transfers.counts()),
     sources: describeSources(scores),
     blocks: describeBlocks(scores, given.total()),
     ...(shares(config)

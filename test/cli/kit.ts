@@ -62,10 +62,15 @@ export const STATUS: StatusDocument = {
   },
   store: { indexed: 40, indexed_bytes: 1_048_576, to_go: 2, to_go_bytes: 3_145_728 },
   transfers: { running: 0 },
+  nars: [
+    { source: 'rewritten', nars: 3, bytes: 12 * 2 ** 20 },
+    { source: 'upstream', nars: 1, bytes: 10 * 2 ** 20 },
+  ],
   fetched: {
     bytes: 60 * 2 ** 20,
     from_upstreams: 10 * 2 ** 20,
     saved: 50 * 2 ** 20,
+    made_here: 12 * 2 ** 20,
     from_neighbours: 50 * 2 ** 20,
     neighbours: [{ id: 'neighbour:12D3KooWPeer', bytes: 50 * 2 ** 20 }],
   },

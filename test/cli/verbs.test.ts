@@ -93,7 +93,10 @@ spool             1 NAR, 1.2 MiB of 20.0 GiB
                   evicted 3, 1.0 MiB
 out of the store  40 paths by CID, 1.0 MiB; 2 NARs, 3.0 MiB to go
 transfers         0 running
+NARs              3 made of older paths, 12.0 MiB
+                  1 from upstreams, 10.0 MiB
 fetched           50.0 MiB of 60.0 MiB came from neighbours; upstreams sent 10.0 MiB
+                  12.0 MiB nobody had to send
                   50.0 MiB by neighbour:12D3KooWPeer
 blocks            50.0 MiB got, 15.0 MiB on the wire
                   1.0 MiB given over HTTP

@@ -4,7 +4,21 @@ import { test } from 'node:test'
 import { parseCacheInfo } from '../../src/nix/cache-info.ts'
 import { parseNarInfo } from '../../src/nix/narinfo.ts'
 import { BlockUnavailableError, NarHashMismatchError, NoSourceError } from '../../src/substitute/errors.ts'
-import { chunksOf, failing, HASH_PART, ORIGIN, pattern, STORE_DIR, testCache, testNar } from './kit.ts'
+import type { SourceId } from '../../src/source.ts'
+import {
+  bodyOf,
+  chunksOf,
+  exchange,
+  failing,
+  getRequest,
+  HASH_PART,
+  ORIGIN,
+  pattern,
+  serve,
+  STORE_DIR,
+  testCache,
+  testNar,
+} from './kit.ts'
 
 const nar = testNar(pattern(300_000))
 const NAR = `/nar/${nar.info.narHash}.nar`
@@ -55,12 +69,35 @@ for (const path of [NAR, NARINFO, '/nix-cache-info', '/', '/healthz', '/none', N
     asked.length = 0
     const head = await app.request(ORIGIN + path, { method: 'HEAD' })
     assert.equal(head.status, get.status)
-    assert.deepEqual([...head.headers], [...get.headers])
+    const known = [...get.headers].filter(([name]) => name !== 'x-narswarm-source')
+    assert.deepEqual([...head.headers], known)
     assert.equal(await head.text(), '')
     assert.deepEqual(
       asked.filter((one) => one.startsWith('open') || one.startsWith('hint')),
       [],
     )
+  })
+}
+
+const SOURCES: [from: SourceId | undefined, told: string | null][] = [
+  ['spool', 'spool'],
+  ['rewritten', 'rewritten'],
+  ['blocks', 'blocks'],
+  ['upstream:https://cache.nixos.org', 'upstream:https://cache.nixos.org'],
+  ['neighbour:http://[fe80::1%25eth0]:6278/nar', 'neighbour:http://[fe80::1%25eth0]:6278/nar'],
+  ['upstream:file:///cache\r\nSet-Cookie: a=b', 'upstream'],
+  [`http:${'a'.repeat(300)}`, 'peer'],
+  [undefined, null],
+]
+for (const [from, told] of SOURCES) {
+  test(`a NAR from ${JSON.stringify(from)?.slice(0, 60)} says ${told}`, async (t) => {
+    const { app } = testCache(nar, { from })
+    const inMemory = await app.request(ORIGIN + NAR, { headers: { Range: 'bytes=5-9' } })
+    assert.equal(inMemory.headers.get('x-narswarm-source'), told)
+    const { port } = await serve(t, app)
+    const onWire = await exchange(t, port, getRequest(port, NAR, ['Range: bytes=5-9']))
+    assert.equal(/^X-Narswarm-Source: (.*)\r$/m.exec(onWire)?.[1] ?? null, told)
+    assert.equal(bodyOf(onWire).length, 5)
   })
 }
 

@@ -23,7 +23,7 @@ import { formatNarInfo } from '../../src/nix/narinfo.ts'
 import { sign } from '../../src/nix/signature.ts'
 import { hashPartOf, parseStorePathBaseName } from '../../src/nix/store-path.ts'
 import type { HashPart } from '../../src/nix/store-path.ts'
-import type { ByteRange, CallOptions } from '../../src/source.ts'
+import type { ByteRange, CallOptions, SourceId } from '../../src/source.ts'
 import type { LentBlock, LocalBlocks } from '../../src/spool/local-blocks.ts'
 import { createWireCount } from '../../src/operations/wire-count.ts'
 import { createPolicy } from '../../src/substitute/policy.ts'
@@ -97,7 +97,10 @@ export async function* failing(reason: Error): AsyncGenerator<Uint8Array, void, 
 export type ReadNar = (range: ByteRange, options: CallOptions) => AsyncIterable<Uint8Array>
 
 /** A cache app that holds one NAR; `changes` replaces parts of what it composes. */
-export function testCache(nar: TestNar, changes: Partial<CacheAppDeps> & { read?: ReadNar } = {}) {
+export function testCache(
+  nar: TestNar,
+  changes: Partial<CacheAppDeps> & { read?: ReadNar; from?: SourceId | undefined } = {},
+) {
   const log = recordingLog()
   /** What the app asked of its parts, in order. */
   const asked: string[] = []
@@ -120,6 +123,7 @@ export function testCache(nar: TestNar, changes: Partial<CacheAppDeps> & { read?
         return Promise.resolve({
           narSize: info.narSize,
           verifiedTo: info.narSize,
+          from: 'from' in changes ? changes.from : 'spool',
           done: Promise.resolve(),
           read,
         })

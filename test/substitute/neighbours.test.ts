@@ -152,8 +152,9 @@ describe('bytes of neighbours', () => {
     const node = await among(t, both)
     assert.deepEqual(await whole(node, await resolved(node)), nar)
     for (const { server } of both) assert.ok(server.given() > MIB, `${server.given()} bytes`)
-    const { all, fromNeighbours, byNeighbour } = node.transfers.fetched()
-    assert.deepEqual([all, fromNeighbours, byNeighbour.size], [nar.length, nar.length, 2])
+    const { byKind, byNeighbour } = node.transfers.counts()
+    assert.deepEqual(byKind, new Map([['neighbour', { bytes: nar.length, nars: 1 }]]))
+    assert.equal(byNeighbour.size, 2)
     assert.deepEqual([...node.told.lied, ...node.told.failed], [])
   })
   it('one that dies in the middle is replaced', async (t) => {
