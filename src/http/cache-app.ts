@@ -15,11 +15,14 @@ import type { CacheConfig, CacheContent } from './cache-routes.ts'
 import { cacheFailure } from './errors.ts'
 import { answerNow, failureHandler } from './failures.ts'
 import { createListings } from './listings.ts'
+import { metricsAnswer } from './metrics.ts'
+import type { MetricsFacts } from './metrics.ts'
 import { pageAnswer } from './page.ts'
 import type { PageData } from './page.ts'
 import { createPassedFiles } from './passed-files.ts'
 import type { FileSource } from './passed-files.ts'
 import { addPassedRoutes } from './passed-routes.ts'
+import { createRequestCounts } from './request-counts.ts'
 import { requestGuard } from './request-guard.ts'
 import { requestSignal, respond } from './respond.ts'
 import type { HttpEnv } from './respond.ts'
@@ -34,6 +37,8 @@ export interface CacheAppDeps {
   formatAnswer(info: VerifiedNarInfo): string
   /** The document of `status --json`. */
   status(): Promise<object>
+  /** For `/metrics`. */
+  metrics(): Promise<Omit<MetricsFacts, 'requests'>>
   /** Why not to send anybody here yet; undefined when all is well. */
   notReady(): string | undefined
   page(): PageData
@@ -55,6 +60,8 @@ export function createCacheApp(deps: CacheAppDeps, config: CacheAppConfig): Hono
   const send = (c: Context<HttpEnv>, answer: Answer): Promise<Response> =>
     respond(c, answer, { signal: requestSignal(c), log })
 
+  const requests = createRequestCounts()
+  app.use(requests.counting)
   app.use(requestGuard({ hosts: config.allowedHosts }))
   app.onError(failureHandler(cacheFailure, log))
   app.notFound((c) => answerNow(c, notFound()))
@@ -76,6 +83,10 @@ export function createCacheApp(deps: CacheAppDeps, config: CacheAppConfig): Hono
       headers: { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' },
       body: `${JSON.stringify(await deps.status(), null, 2)}\n`,
     }),
+  )
+
+  app.get('/metrics', async (c) =>
+    send(c, metricsAnswer({ ...(await deps.metrics()), requests: requests.all() })),
   )
 
   const files = createPassedFiles(deps.upstreams, { log })

@@ -71,7 +71,8 @@ nix.settings.fallback = true;</pre>
         <h2>Look closer</h2>
         <p>
           <a href="/api/v1/status">status</a>, <a href="/healthz">alive</a>, <a href="/readyz">ready</a>,
-          <a href="/version">version</a>, <a href="/nix-cache-info">nix-cache-info</a>
+          <a href="/version">version</a>, <a href="/metrics">metrics</a>,
+          <a href="/nix-cache-info">nix-cache-info</a>
         </p>
       </body>
     </html>`

@@ -81,6 +81,10 @@ export function createDoors(
         upstreams,
         formatAnswer,
         status: () => operations.status({ signal }),
+        metrics: async () => ({
+          status: await operations.status({ signal }),
+          peers: await operations.peers({ signal }),
+        }),
         notReady: () =>
           notReady({
             trustedKeys: config.trust.keys.length,

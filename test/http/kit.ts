@@ -29,6 +29,7 @@ import { createWireCount } from '../../src/operations/wire-count.ts'
 import { createPolicy } from '../../src/substitute/policy.ts'
 import type { VerifiedNarInfo } from '../../src/substitute/policy.ts'
 import { createSharedLine, createUpload } from '../../src/swarm/upload.ts'
+import { STATUS } from '../cli/kit.ts'
 import { recordingLog } from '../kit/log.ts'
 
 export const STORE_DIR = '/nix/store'
@@ -138,6 +139,7 @@ export function testCache(
     upstreams: [],
     formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
     status: async () => ({ profile: 'private' }),
+    metrics: async () => ({ status: STATUS, peers: { version: 1, peers: [] } }),
     notReady: () => undefined,
     page: () => ({ profile: 'private', upstreams: [], trustedKeys: [], facts: [] }),
     log,

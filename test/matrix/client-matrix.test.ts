@@ -79,6 +79,7 @@ async function narswarm(
       upstreams,
       formatAnswer: (info) => formatNarInfo(info, STORE_DIR),
       status: async () => ({}),
+      metrics: () => assert.fail('no Nix asks for metrics'),
       notReady: () => undefined,
       page: () => ({ profile: 'private', upstreams: [], trustedKeys: [], facts: [] }),
       log: node.log,
