@@ -3,7 +3,7 @@ import { NEIGHBOURS_MAX_COUNT } from '../limits.ts'
 import { neighbourOf, sourceKind } from '../source.ts'
 import type { SourceId, SourceKind } from '../source.ts'
 
-export interface KindCount {
+interface KindCount {
   /** Of NARs as they are, not as they were packed on the way. */
   readonly bytes: number
   /** Those that came or went out to their end, each counted where most of it came from. */
