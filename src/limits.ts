@@ -596,10 +596,15 @@ export const PEER_REQUESTS_PER_S = 5_000
 export const PEER_REQUESTS_BURST_COUNT = 20_000
 /** Under way from one address: several Nixes of 25 connections and the windows of several neighbours behind one NAT. */
 export const PEER_REQUESTS_COUNT = 256
-/** Of those, NARs, blocks and files of feeds that go out; any more wait. One has up to 4 MiB in memory, most have less than 1. */
+/**
+ * Of those, NARs, blocks and files of feeds that go out; any more wait. A large NAR has up to four leaves in memory (one in the
+ * socket, one read ahead of it, one hashed ahead of that, one not given back yet), most answers have less than 1 MiB.
+ */
 export const PEER_BODIES_COUNT = 64
 /** The same over all addresses: with readers that take nothing 384 MiB at worst (P6). */
 export const PEER_ALL_BODIES_COUNT = 96
+/** One whose reader has taken nothing for so long is cut when somebody else waits: that is less than 50 KiB a second. */
+export const PEER_STALLED_MS = 20_000
 /** A request that is not its turn by then is refused; gateways are given up after GATEWAY_BLOCK_DEADLINE_MS. */
 export const PEER_WAIT_MS = 5_000
 /** Coded leaves that lie ready for the next who asks; with so much for each beside its bytes. */

@@ -11,6 +11,7 @@ import {
   PEER_REQUESTS_BURST_COUNT,
   PEER_REQUESTS_COUNT,
   PEER_REQUESTS_PER_S,
+  PEER_STALLED_MS,
   PEER_WAIT_MS,
 } from '../limits.ts'
 import type { Log } from '../log.ts'
@@ -21,15 +22,28 @@ import { createTurns } from '../swarm/turns.ts'
 
 export interface PeerBudgets {
   /**
-   * Resolves when the request may be handled, with what to call at its end; undefined when it is to be refused.
+   * Resolves when the request may be handled; undefined when it is to be refused.
    *
-   * @param weighty holds a NAR's bytes in memory while it is answered
+   * @param body of a NAR or block, which is in memory while it goes out; absent for what is small
    * @throws the signal's reason
    */
-  enter(who: string, weighty: boolean, options: CallOptions): Promise<(() => void) | undefined>
-  sent(who: string, bytes: number): void
+  enter(who: string, body: PeerBody | undefined, options: CallOptions): Promise<PeerVisit | undefined>
   /** By address, for `status`; those that were heard of last come first. */
   report(): PeerUse[]
+}
+
+/** An answer on its way. */
+export interface PeerBody {
+  /** Whether its reader has yet to take something that was given to the socket. */
+  isPending(): boolean
+  /** Its reader takes nothing, and somebody else waits. */
+  cut(): void
+}
+
+export interface PeerVisit {
+  /** @param turn when the bytes go to the socket, if they have to wait for that */
+  sending(bytes: number, turn: Promise<void> | undefined): void
+  leave(): void
 }
 
 interface PeerUse {
@@ -59,6 +73,8 @@ export function createPeerBudgets(deps: {
   const { log, clock, wait = (ms, { signal }) => sleep(ms, undefined, { signal, ref: false }) } = deps
   const peers = new LRUCache<string, Peer>({ max: PEER_ADDRESSES_MAX_COUNT })
   const waiting = createTurns<() => void>()
+  /** Those that go out, with when bytes of theirs last went to the socket. */
+  const held = new Map<PeerBody, number>()
   let bodies = 0
 
   const peerOf = (who: string): Peer => {
@@ -81,6 +97,11 @@ export function createPeerBudgets(deps: {
     for (let go = nextInTurn(); go !== undefined; go = nextInTurn()) go()
   }
 
+  const cutStalled = (): void => {
+    const before = clock() - PEER_STALLED_MS
+    for (const [body, at] of held) if (at < before && body.isPending()) body.cut()
+  }
+
   /** @returns false when there was no room within PEER_WAIT_MS */
   const takeBody = async (who: string, peer: Peer, signal: AbortSignal): Promise<boolean> => {
     const over = new AbortController()
@@ -94,6 +115,7 @@ export function createPeerBudgets(deps: {
     waiting.push(who, go)
     admit()
     if (taken) return true
+    cutStalled()
     try {
       await wait(PEER_WAIT_MS, { signal: AbortSignal.any([over.signal, signal]) })
     } catch {
@@ -112,7 +134,7 @@ export function createPeerBudgets(deps: {
   }
 
   return {
-    async enter(who, weighty, { signal }) {
+    async enter(who, body, { signal }) {
       const peer = peerOf(who)
       peer.requests++
       const refuse = (reason: string): undefined => {
@@ -126,20 +148,30 @@ export function createPeerBudgets(deps: {
       let entered = false
       try {
         if (ms > 0) await wait(ms, { signal })
-        entered = !weighty || (await takeBody(who, peer, signal))
+        entered = body === undefined || (await takeBody(who, peer, signal))
       } finally {
         if (!entered) peer.underWay--
       }
       if (!entered) return refuse(`no room for another answer within ${PEER_WAIT_MS} ms`)
-      return () => {
-        if (!entered) return
-        entered = false
-        peer.underWay--
-        if (weighty) leaveBody(peer)
+      if (body !== undefined) held.set(body, clock())
+      const mark = (): void => {
+        if (body !== undefined && entered) held.set(body, clock())
       }
-    },
-    sent(who, bytes) {
-      peerOf(who).bytes += bytes
+      return {
+        sending(bytes, turn) {
+          peer.bytes += bytes
+          if (turn === undefined) mark()
+          else turn.then(mark, () => {})
+        },
+        leave() {
+          if (!entered) return
+          entered = false
+          peer.underWay--
+          if (body === undefined) return
+          held.delete(body)
+          leaveBody(peer)
+        },
+      }
     },
     report: () =>
       [...peers.entries()].map(([address, { requests, refused, bytes }]) => ({

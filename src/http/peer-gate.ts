@@ -34,17 +34,22 @@ export function peerGate({
     const weighty = method === 'GET' && WEIGHTY.test(path)
     const lateMs = upload.backlogMs() - PEER_WAIT_MS
     if (weighty && lateMs > 0) return answerNow(c, refused(path, lateMs))
-    const leave = await budgets.enter(who, weighty, { signal })
-    if (leave === undefined) return answerNow(c, refused(path, 0))
-    outgoing?.once('close', leave)
+    const body = {
+      isPending: () => (outgoing?.writableLength ?? 0) > 0,
+      cut: () => void outgoing?.destroy(),
+    }
+    const visit = await budgets.enter(who, weighty ? body : undefined, { signal })
+    if (visit === undefined) return answerNow(c, refused(path, 0))
+    outgoing?.once('close', () => visit.leave())
     c.set('pace', (bytes) => {
-      budgets.sent(who, bytes)
-      return upload.take(bytes, who, { signal })
+      const turn = upload.take(bytes, who, { signal })
+      visit.sending(bytes, turn)
+      return turn
     })
     try {
       return await next()
     } finally {
-      if (outgoing === undefined) leave()
+      if (outgoing === undefined) visit.leave()
     }
   }
 }

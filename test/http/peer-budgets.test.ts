@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { createPeerBudgets } from '../../src/http/peer-budgets.ts'
+import type { PeerBody } from '../../src/http/peer-budgets.ts'
 import {
   PEER_ADDRESSES_MAX_COUNT,
   PEER_ALL_BODIES_COUNT,
@@ -9,32 +10,48 @@ import {
   PEER_REQUESTS_BURST_COUNT,
   PEER_REQUESTS_COUNT,
   PEER_REQUESTS_PER_S,
+  PEER_STALLED_MS,
   PEER_WAIT_MS,
 } from '../../src/limits.ts'
 import { recordingLog } from '../kit/log.ts'
 
 const options = { signal: new AbortController().signal }
+/** Its reader takes all of it at once. */
+const TAKEN: PeerBody = { isPending: () => false, cut: () => assert.fail('cut') }
 
-/** Time stands still; waiting ends when the test says so. */
+/** Time goes on, and waiting ends, when the test says so. */
 function budgeting() {
+  let now = 0
   const log = recordingLog()
   const waits: { ms: number; end: () => void }[] = []
   const budgets = createPeerBudgets({
     log,
-    clock: () => 0,
+    clock: () => now,
     wait: (ms, { signal }) =>
       new Promise((resolve, reject) => {
-        waits.push({ ms, end: () => resolve(undefined) })
-        signal.addEventListener('abort', () => reject(signal.reason as Error))
+        signal.throwIfAborted()
+        const onAbort = (): void => reject(signal.reason as Error)
+        signal.addEventListener('abort', onAbort)
+        waits.push({
+          ms,
+          end() {
+            signal.removeEventListener('abort', onAbort)
+            resolve(undefined)
+          },
+        })
       }),
   })
-  const enter = (who: string, weighty: boolean) => budgets.enter(who, weighty, options)
+  /** @returns what ends it */
+  const enter = async (who: string, weighty: boolean) => {
+    const visit = await budgets.enter(who, weighty ? TAKEN : undefined, options)
+    return visit && (() => visit.leave())
+  }
   const enterAll = async (count: number, who: string, weighty: boolean) => {
     const entered = await Promise.all(Array.from({ length: count }, () => enter(who, weighty)))
     assert.ok(entered.every((leave) => leave !== undefined))
     return entered
   }
-  return { log, waits, budgets, enter, enterAll }
+  return { log, waits, budgets, enter, enterAll, pass: (ms: number) => void (now += ms) }
 }
 
 test('a Nix of 25 connections and a neighbour with 14 leaves under way wait for nothing', async () => {
@@ -106,11 +123,37 @@ test('bodies over all addresses take turns, and are refused when there is no roo
   assert.deepEqual(order, ['b'])
 })
 
+test('bodies whose readers take nothing make room for who waits, and no others do', async () => {
+  const { budgets, enter, enterAll, pass } = budgeting()
+  const cuts: string[] = []
+  const hold = async (name: string, turn?: Promise<void>) => {
+    const cut = (): void => {
+      cuts.push(name)
+      visit?.leave()
+    }
+    const visit = await budgets.enter('slow', { isPending: () => true, cut }, options)
+    visit?.sending(1, turn)
+    return visit
+  }
+  await enterAll(PEER_BODIES_COUNT - 3, 'slow', true)
+  await hold('stalled')
+  const moving = await hold('moving')
+  pass(PEER_STALLED_MS)
+  moving?.sending(1, undefined)
+  await hold('let go just now', new Promise((resolve) => setImmediate(resolve)))
+  pass(1)
+  assert.notEqual(await enter('other', true), undefined)
+  await turn()
+  assert.deepEqual(cuts, [])
+  assert.notEqual(await enter('slow', true), undefined)
+  assert.deepEqual(cuts, ['stalled'])
+})
+
 test('who goes while it waits leaves no trace', async () => {
   const { budgets, enter, enterAll } = budgeting()
   const [first] = await enterAll(PEER_BODIES_COUNT, 'a', true)
   const gone = new AbortController()
-  const waiting = budgets.enter('a', true, { signal: gone.signal })
+  const waiting = budgets.enter('a', TAKEN, { signal: gone.signal })
   await turn()
   gone.abort(new Error('gone'))
   await assert.rejects(waiting, /gone/)

@@ -103,12 +103,17 @@ test('who goes away gives its place back', async (t) => {
   const told: PeerBudgets = {
     ...budgets,
     async enter(...request) {
-      const leave = await budgets.enter(...request)
+      const visit = await budgets.enter(...request)
       entered.resolve()
-      return () => {
-        leave?.()
-        left.resolve()
-      }
+      return (
+        visit && {
+          ...visit,
+          leave() {
+            visit.leave()
+            left.resolve()
+          },
+        }
+      )
     },
   }
   const never: Upload = { ...openGate().upload, take: () => new Promise(() => {}) }
