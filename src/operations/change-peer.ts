@@ -14,12 +14,11 @@ export function changePeer(table: NeighbourTable, { action, peer, reason = '' }:
       if (named.kind === 'narswarm' && named.addr === undefined) {
         throw new RequestError('expected a URL or a multiaddr: where is it?')
       }
-      if (table.list().some((one) => one.id === id && one.state === 'banned')) {
-        throw new RequestError(`${id} is banned: unban it first`)
-      }
+      refuseBanned(table, id)
       table.add(named)
       break
     case 'remove': {
+      refuseBanned(table, id)
       const outcome = table.remove(named)
       if (outcome === 'unknown') throw new RequestError(`no neighbour ${id}`)
       if (outcome === 'configured')
@@ -36,6 +35,13 @@ export function changePeer(table: NeighbourTable, { action, peer, reason = '' }:
       action satisfies never
   }
   return { id }
+}
+
+/** Else either would take the ban away as well, or be of no effect. */
+function refuseBanned(table: NeighbourTable, id: string): void {
+  if (table.list().some((one) => one.id === id && one.state === 'banned')) {
+    throw new RequestError(`${id} is banned: unban it first`)
+  }
 }
 
 function parsed(text: string): NamedNeighbour {

@@ -1,4 +1,5 @@
-import type { NeighbourReport, NeighbourTable } from '../swarm/neighbour-table.ts'
+import type { NeighbourReport } from '../swarm/neighbour-report.ts'
+import type { NeighbourTable } from '../swarm/neighbour-table.ts'
 import { time } from './status.ts'
 
 export const PEER_ACTIONS = ['add', 'remove', 'ban', 'unban'] as const

@@ -11,37 +11,15 @@ import {
 } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { BestEffort } from '../state/best-effort.ts'
+import { createEntry, fromOf, rowOf, urlOf } from './neighbour-entry.ts'
+import type { Entry } from './neighbour-entry.ts'
 import type { NamedNeighbour } from './neighbour-id.ts'
 import { cacheId, isNarswarmId, narswarmId, withSlash } from './neighbour-id.ts'
+import { reportOf } from './neighbour-report.ts'
+import type { NeighbourReport } from './neighbour-report.ts'
 import type { NeighbourRow, NeighbourRows } from './neighbour-rows.ts'
 import type { Neighbour, NeighbourId, Neighbours } from './neighbours.ts'
 import { peerIdIn } from './peer-address.ts'
-
-/**
- * `ok`: it answered when it was last asked. `unknown`: nobody has asked it yet. `resting`: it failed, and is left alone.
- * `out`: it gave wrong bytes. `banned`: by a person.
- */
-type NeighbourState = 'ok' | 'unknown' | 'resting' | 'out' | 'banned'
-
-/** Times are milliseconds of the wall clock. */
-export interface NeighbourReport {
-  readonly id: NeighbourId
-  readonly kind: Neighbour['kind']
-  /** Absent: never reached. */
-  readonly url?: string
-  /** Multiaddr that it was named by. */
-  readonly addr?: string
-  readonly from: Neighbour['from']
-  readonly state: NeighbourState
-  /** Why it is not `ok`. */
-  readonly reason?: string
-  /** When it is asked again. */
-  readonly until?: number
-  readonly since: number
-  readonly seen?: number
-  /** Of the last probe. */
-  readonly latencyMs?: number
-}
 
 export type ProbeOutcome =
   { readonly kind: Neighbour['kind']; readonly latencyMs: number } | { readonly error: string }
@@ -75,26 +53,6 @@ export interface NeighbourTableConfig {
   readonly addrs: readonly string[]
   /** Whether those that were found are used, or only those that were named. */
   readonly useFound: boolean
-}
-
-interface Entry {
-  readonly id: NeighbourId
-  kind: Neighbour['kind']
-  url: URL | undefined
-  addr: string | undefined
-  readonly configured: boolean
-  added: boolean
-  readonly since: number
-  seen: number | undefined
-  savedSeen: number | undefined
-  lie: NeighbourRow['lie']
-  ban: NeighbourRow['ban']
-  contact: 'ok' | 'unknown' | 'resting'
-  reason: string | undefined
-  inARow: number
-  /** Of the stopwatch. */
-  probeAt: number
-  latencyMs: number | undefined
 }
 
 /**
@@ -143,25 +101,7 @@ export function createNeighbourTable(
     isWanted(entry) && banOf(entry) === undefined && !isOut(entry) && entry.id !== deps.ownId()
 
   const create = (id: NeighbourId, known: Partial<Entry>): Entry => {
-    const entry: Entry = {
-      id,
-      kind: isNarswarmId(id) ? 'narswarm' : 'cache',
-      url: undefined,
-      addr: undefined,
-      configured: false,
-      added: false,
-      since: clock(),
-      seen: undefined,
-      savedSeen: undefined,
-      lie: undefined,
-      ban: undefined,
-      contact: 'unknown',
-      reason: undefined,
-      inARow: 0,
-      probeAt: 0,
-      latencyMs: undefined,
-      ...known,
-    }
+    const entry = createEntry(id, clock(), known)
     entries.set(id, entry)
     return entry
   }
@@ -228,7 +168,7 @@ export function createNeighbourTable(
       const known = configured.get(row.id)
       const entry = create(row.id, {
         ...row,
-        url: row.url === undefined ? undefined : (URL.parse(row.url) ?? undefined),
+        url: urlOf(row),
         savedSeen: row.seen,
         ...(known === undefined ? {} : { configured: true, url: known.url ?? urlOf(row), addr: known.addr }),
       })
@@ -304,31 +244,9 @@ export function createNeighbourTable(
     },
 
     list: () =>
-      [...entries.values()].map((entry) => {
-        const { id, kind, url, addr, since, seen, latencyMs, contact, reason, lie } = entry
-        const ban = banOf(entry)
-        return {
-          id,
-          kind,
-          ...(url === undefined ? {} : { url: url.href }),
-          ...(addr === undefined ? {} : { addr }),
-          from: fromOf(entry),
-          since,
-          ...(seen === undefined ? {} : { seen }),
-          ...(latencyMs === undefined ? {} : { latencyMs }),
-          ...(ban !== undefined
-            ? { state: 'banned', reason: ban.reason }
-            : lie !== undefined && isOut(entry)
-              ? { state: 'out', reason: lie.reason, until: lie.until }
-              : contact === 'resting'
-                ? {
-                    state: contact,
-                    ...(reason === undefined ? {} : { reason }),
-                    until: clock() + Math.max(0, entry.probeAt - stopwatch()),
-                  }
-                : { state: contact }),
-        }
-      }),
+      [...entries.values()].map((entry) =>
+        reportOf(entry, { ban: banOf(entry), isOut: isOut(entry), clock, stopwatch }),
+      ),
     found({ peerId, url: told }) {
       const id = narswarmId(peerId)
       const url = withSlash(told)
@@ -398,10 +316,9 @@ export function createNeighbourTable(
       ),
 
     due: () =>
-      [...entries.values()].flatMap(({ id, url }) => {
-        const entry = entries.get(id)
-        if (entry === undefined || url === undefined) return []
-        return mayBeAsked(entry) && entry.probeAt <= stopwatch() ? [{ id, url }] : []
+      [...entries.values()].flatMap((entry) => {
+        const { id, url, probeAt } = entry
+        return url !== undefined && mayBeAsked(entry) && probeAt <= stopwatch() ? [{ id, url }] : []
       }),
     dueInMs() {
       const next = [...entries.values()]
@@ -427,29 +344,6 @@ export function createNeighbourTable(
       remember(entry)
       changed()
     },
-  }
-}
-
-function fromOf({ id, configured, added }: Entry): Neighbour['from'] {
-  // A cache that is here for its ban alone was named by a person too.
-  return configured ? 'config' : added || !isNarswarmId(id) ? 'added' : 'mdns'
-}
-
-function urlOf({ url }: NeighbourRow): URL | undefined {
-  return url === undefined ? undefined : (URL.parse(url) ?? undefined)
-}
-
-function rowOf({ id, kind, url, addr, added, since, seen, lie, ban }: Entry): NeighbourRow {
-  return {
-    id,
-    kind,
-    ...(url === undefined ? {} : { url: url.href }),
-    ...(addr === undefined ? {} : { addr }),
-    added,
-    since,
-    ...(seen === undefined ? {} : { seen }),
-    ...(lie === undefined ? {} : { lie }),
-    ...(ban === undefined ? {} : { ban }),
   }
 }
 

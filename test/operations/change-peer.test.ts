@@ -71,7 +71,9 @@ test('what was added shows, is banned and unbanned, and is removed', async (t) =
     reason: 'loud',
     since: '2026-01-02T03:04:05Z',
   })
-  assert.throws(() => changePeer(table, { action: 'add', peer }), /is banned: unban it first/)
+  for (const action of ['add', 'remove'] as const) {
+    assert.throws(() => changePeer(table, { action, peer }), /is banned: unban it first/)
+  }
   changePeer(table, { action: 'unban', peer })
   assert.deepEqual(states(), ['unknown'])
   changePeer(table, { action: 'remove', peer })
