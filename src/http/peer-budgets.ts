@@ -40,7 +40,7 @@ export interface PeerBody {
   cut(): void
 }
 
-export interface PeerVisit {
+interface PeerVisit {
   /** @param turn when the bytes go to the socket, if they have to wait for that */
   sending(bytes: number, turn: Promise<void> | undefined): void
   leave(): void
