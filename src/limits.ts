@@ -536,6 +536,15 @@ export const INDEXER_REVIEW_MS = 600_000
 /** Large NARs that somebody asked for, which come first; the others have their turn later. */
 export const INDEXER_ASKED_MAX_COUNT = 1_000
 
+// explain
+
+/** Reading and hashing of older paths, for a person who waits: some 10 GB from the page cache. */
+export const EXPLAIN_TRIALS_DEADLINE_MS = 30_000
+/** Nodes of the DAG, so that it can be said which leaves match; without them it is not said. */
+export const EXPLAIN_NODES_DEADLINE_MS = 5_000
+/** Paths of the same package that are named though they cannot be of use. */
+export const EXPLAIN_OTHERS_COUNT = 8
+
 // publish
 
 /** NARs whose signatures are looked at anew at a time, some 150 µs each, and the pause for everybody else after them. */

@@ -32,6 +32,7 @@ export function createAdminClient(socketPath: string): Operations {
     feeds: (options) => ask({ path: ADMIN_ROUTES.feeds }, options),
     createFeed: (name, options) => ask({ path: ADMIN_ROUTES.feeds, body: { name } }, options),
     verify: (path, options) => ask({ path: ADMIN_ROUTES.verify, body: { path } }, options),
+    explain: (path, options) => ask({ path: ADMIN_ROUTES.explain, body: { path } }, options),
     verifySpool: (options) => ask({ path: ADMIN_ROUTES.verifySpool, body: {} }, options),
     peers: (options) => ask({ path: ADMIN_ROUTES.peers }, options),
     changePeer: (body, options) => ask({ path: ADMIN_ROUTES.peers, body }, options),

@@ -7,6 +7,7 @@ import type { CliContext } from './context.ts'
 import type { CliDeps } from './deps.ts'
 import { SignalError } from './errors.ts'
 import { EXIT, exitCodeOf } from './exit-code.ts'
+import { addExplain } from './explain.ts'
 import { addFeedCreate } from './feed-create.ts'
 import { addFeedStatus } from './feed-status.ts'
 import { addGc } from './gc.ts'
@@ -92,6 +93,7 @@ Environment: NARSWARM_CONFIG, NO_COLOR, NARSWARM_DEBUG=1 (stacks).`,
 
   addServe(program, context)
   addStatus(program, context)
+  addExplain(program, context)
   addVerify(program, context)
   addPublish(program, context)
   addGc(program, context)

@@ -14,6 +14,8 @@ import { createAdminClient } from './admin-client.ts'
 import { adminSocketPath } from './connect.ts'
 import { addConfigOption, addJsonOption } from './context.ts'
 import type { CliContext, ConfigOption, JsonOption } from './context.ts'
+import { printFacts } from './facts.ts'
+import type { Fact } from './facts.ts'
 import { printFeeds } from './feed-status.ts'
 import type { Output } from './output.ts'
 import { count, formatBytes } from './units.ts'
@@ -35,7 +37,7 @@ async function status(context: CliContext, options: ConfigOption & JsonOption): 
 
 function printStatus(output: Output, it: StatusDocument): void {
   const { spool, transfers, peer, swarm } = it
-  const facts: (readonly [string, readonly string[]])[] = [
+  const facts: Fact[] = [
     ['narswarm', [`${it.narswarm}, profile ${it.profile}, since ${it.started}`]],
     ['cache', [`${it.cache.url} (priority ${it.cache.priority})`]],
     ['listens to peers', [...(peer === undefined ? [] : [peer.url]), ...(swarm?.addrs ?? [])]],
@@ -55,12 +57,7 @@ function printStatus(output: Output, it: StatusDocument): void {
     ['blocks', blockFacts(it.blocks)],
     ['audits', auditFacts(it.audit)],
   ]
-  const width = Math.max(...facts.map(([name]) => name.length))
-  for (const [name, values] of facts) {
-    const [first = 'none', ...rest] = values
-    output.result(`${name.padEnd(width)}  ${first}`)
-    for (const value of rest) output.result(`${' '.repeat(width)}  ${value}`)
-  }
+  printFacts(output, facts)
 
   if (it.sources.length > 0) output.result('')
   output.table(

@@ -19,9 +19,9 @@ import {
   failureStatus,
   gcBody,
   operationFailure,
+  pathBody,
   peerChangeBody,
   publishBody,
-  verifyBody,
   verifyFeedBody,
 } from './admin-wire.ts'
 import type { FailureBody } from './admin-wire.ts'
@@ -82,8 +82,12 @@ export function createAdminApp(deps: AdminAppDeps): Hono<HttpEnv> {
     return send(c, jsonAnswer(await operations.createFeed(name, { signal: requestSignal(c) })))
   })
   app.post(ADMIN_ROUTES.verify, async (c) => {
-    const { path } = await readBody(c, verifyBody)
+    const { path } = await readBody(c, pathBody)
     return send(c, jsonAnswer(await operations.verify(path, { signal: requestSignal(c) })))
+  })
+  app.post(ADMIN_ROUTES.explain, async (c) => {
+    const { path } = await readBody(c, pathBody)
+    return send(c, jsonAnswer(await operations.explain(path, { signal: requestSignal(c) })))
   })
   app.post(ADMIN_ROUTES.verifySpool, async (c) => {
     await readBody(c, emptyBody)

@@ -12,6 +12,7 @@ export const ADMIN_ROUTES = {
   feeds: '/v1/feeds',
   publish: '/v1/publish',
   verify: '/v1/verify',
+  explain: '/v1/explain',
   verifySpool: '/v1/verify-spool',
   verifyFeed: '/v1/verify-feed',
   gc: '/v1/gc',
@@ -27,7 +28,7 @@ export const publishBody = z.strictObject({
   paths: z.array(z.string()),
 })
 
-export const verifyBody = z.strictObject({ path: z.string() })
+export const pathBody = z.strictObject({ path: z.string() })
 
 export const gcBody = z.strictObject({ dryRun: z.boolean(), maxBytes: z.int().min(0).optional() })
 

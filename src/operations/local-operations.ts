@@ -9,6 +9,7 @@ import type { Operations } from './operations.ts'
 import { publishRequest } from './publish.ts'
 import type { PublishDeps } from './publish.ts'
 import { changePeer } from './change-peer.ts'
+import type { Explain } from './explain.ts'
 import { describePeers } from './peers.ts'
 import { describeFollowed, describePublished } from './status.ts'
 import type { FeedsReport, StatusDocument } from './status.ts'
@@ -32,6 +33,7 @@ export interface OperationsDeps extends Omit<PublishDeps, 'feeds'> {
   resolver: Resolver
   transfers: Transfers
   auditor: Auditor
+  explain: Explain
   neighbours: NeighbourTable
   spool: { spool: Spool; index: LeafIndex; keeper: SpoolKeeper; log: Log }
   /** All of the status document but its feeds and audits. */
@@ -74,6 +76,7 @@ export function createOperations(deps: OperationsDeps, config: { storeDir: strin
 
     publish: (request, options) => publishRequest(request, deps, config, options),
     verify: (path, options) => verifyPath(path, deps, config, options),
+    explain: (path, options) => deps.explain(path, options),
     verifySpool: (options) => checkSpool(deps.spool, options),
     verifyFeed: (request, options) => deps.auditor.run(request, options),
     gc: (request, options) => deps.spool.keeper.gc(request, options),

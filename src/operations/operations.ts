@@ -8,6 +8,7 @@ import type { CallOptions } from '../source.ts'
 import type { SpoolCheck } from '../spool/check.ts'
 import type { GcReport, GcRequest } from '../spool/keeper.ts'
 import type { AuditOutcome } from './audit-memory.ts'
+import type { ExplainReport } from './explain.ts'
 import type { PeerChange, PeersReport } from './peers.ts'
 import type { FeedsReport, StatusDocument } from './status.ts'
 
@@ -92,6 +93,12 @@ export interface Operations {
    * @throws RequestError when no source knows it, VerificationError
    */
   verify(path: string, options: CallOptions): Promise<VerifyReport>
+  /**
+   * Says what is known of a store path (or hash part), and what would be done if Nix asked for it now. Fetches no NAR.
+   *
+   * @throws RequestError for what is no path
+   */
+  explain(path: string, options: CallOptions): Promise<ExplainReport>
   /** Hashes all whole NARs of the spool anew; what is wrong is removed, and named. */
   verifySpool(options: CallOptions): Promise<SpoolCheck>
   /**

@@ -3,7 +3,6 @@
  * inside its files. A guess, until NarHash or leaves prove it; nobody is asked for a byte, and nobody need be trusted.
  */
 import { LRUCache } from 'lru-cache'
-import { createNarProver } from '../dag/nar-prover.ts'
 import {
   REWRITE_FAILED_MAX_AGE_MS,
   REWRITE_FAILED_MAX_COUNT,
@@ -35,11 +34,19 @@ import type { Relative } from '../store/relatives.ts'
 import { streamRewritten } from '../store/rewritten-nar.ts'
 import type { OldNar } from '../store/rewritten-nar.ts'
 import { createSlots } from '../upstream/slots.ts'
+import { hashRewritten } from './rewritten-hash.ts'
 import { createRewrittenLeaves, REWRITTEN } from './rewritten-leaves.ts'
 
 export interface Rewriting {
   /** Undefined when nothing here is like it. Costs some 50 µs. */
   guess(info: SignedFields): Guess | undefined
+  /** Those that `guess` tries, in its order, for a person who asks why. Nothing of them is read. */
+  relatives(info: SignedFields): TriedRelative[]
+}
+
+export interface TriedRelative extends Relative {
+  /** Tried in vain a while ago, so that `guess` leaves it alone. */
+  readonly hasFailed: boolean
 }
 
 /** Of one NAR. */
@@ -104,22 +111,8 @@ export function createRewriting(deps: {
     options: CallOptions,
   ): Promise<Proof | undefined> {
     const { narSize, narHash } = info
-    const marks: string[] = []
-    const old: OldNar = {
-      narSize,
-      async read(range, target) {
-        marks.push((await store.readNarInto(storePath, range, target, options)).mark)
-      },
-    }
-    const prover = createNarProver('given')
-    const whole = { start: 0, end: narSize }
-    for await (const bytes of streamRewritten(old, createRewriter(rewrites), whole, {
-      ...options,
-      reuse: true,
-    })) {
-      prover.update(bytes)
-    }
-    return prover.finish().narHash === narHash ? { storePath, rewrites, marks } : undefined
+    const hashed = await hashRewritten({ storePath, narSize, rewrites }, 'given', store, options)
+    return hashed.narHash === narHash ? { storePath, rewrites, marks: hashed.marks } : undefined
   }
 
   async function proveOf(
@@ -194,6 +187,12 @@ export function createRewriting(deps: {
   }
 
   return {
+    relatives: (info) =>
+      relativesOf(info).map((relative) => ({
+        ...relative,
+        hasFailed: failed.has(attemptOf(info, relative.storePath)),
+      })),
+
     guess(info) {
       const relatives = relativesOf(info)
       const [nearest] = relatives

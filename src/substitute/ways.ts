@@ -68,7 +68,7 @@ export async function* findWays(
 ): AsyncGenerator<Way, void, undefined> {
   const seen = new Set<string>()
   const unseen = (lastResort: boolean): Way[] => {
-    const ways = order(deps.resolver.offer(info), deps).filter(
+    const ways = orderWays(deps.resolver.offer(info), deps).filter(
       (way) => !seen.has(wayId(way)) && (lastResort || !isDoubtful(way, deps)),
     )
     for (const way of ways) seen.add(wayId(way))
@@ -115,7 +115,7 @@ function isFar(way: Way): boolean {
 }
 
 /** By cost, then by pace; a way known to be many times faster goes first, whatever its cost. */
-function order(offer: Offer, deps: OrderDeps): Way[] {
+export function orderWays(offer: Offer, deps: OrderDeps): Way[] {
   const { scores, blockSources } = deps
   const streams = [...offer.streams].sort(
     (a, b) =>

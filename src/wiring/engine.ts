@@ -6,6 +6,8 @@ import { openAuditBudget } from '../operations/audit-budget.ts'
 import { openAuditMemory } from '../operations/audit-memory.ts'
 import { createAuditor } from '../operations/auditor.ts'
 import type { Auditor } from '../operations/auditor.ts'
+import { createExplain } from '../operations/explain.ts'
+import type { Explain } from '../operations/explain.ts'
 import type { NarInfo } from '../nix/narinfo.ts'
 import { isNeighbour } from '../source.ts'
 import type { BlockSource, NarInfoSource } from '../source.ts'
@@ -18,6 +20,7 @@ import { createRewriting } from '../substitute/rewriting.ts'
 import { createRootJudge } from '../substitute/root-judge.ts'
 import { createScores } from '../substitute/scores.ts'
 import type { Scores } from '../substitute/scores.ts'
+import { createSurvey } from '../substitute/survey.ts'
 import { createTransfers } from '../substitute/transfers.ts'
 import type { Transfers } from '../substitute/transfers.ts'
 import { createAlongFinder } from '../swarm/along-finder.ts'
@@ -46,6 +49,7 @@ export interface Engine {
   /** Whether others may have it. */
   readonly shareable: (info: NarInfo) => boolean
   readonly auditor: Auditor
+  readonly explain: Explain
   close(): Promise<void>
 }
 
@@ -84,17 +88,24 @@ export function createEngine(
     ...(mayAskNear(info) ? near.blocks() : []),
     ...bitswap,
   ]
-  const resolver = createResolver({
+  const narInfos = {
     policy,
     table,
     sources: [...local, ...follower.sources(), ...upstreams],
-    neighbours: (info) => (mayAskNear(info) ? near.narInfos() : []),
+    neighbours: (info?: VerifiedNarInfo) => (mayAskNear(info) ? near.narInfos() : []),
+  }
+  const resolver = createResolver({
+    ...narInfos,
     forged: (from, reason) => near.verdicts.lied(from, reason),
     log,
   })
   const shareable = (info: NarInfo): boolean => shares(config) && sharePolicy.allows(info)
   const names =
     store === undefined || !config.upgrade.rewrite ? undefined : createNameIndex(store.registered, { log })
+  const upgrades =
+    store && names && config.upgrade.rewrite
+      ? { names, rewriting: createRewriting({ store, names, clock: stopwatch, log }) }
+      : undefined
   const along = createAlongFinder({
     neighbours: parts.neighbours.table,
     // Nobody asks one that does not listen.
@@ -110,7 +121,7 @@ export function createEngine(
     blocks,
     store,
     blockSources,
-    rewriting: store && names && createRewriting({ store, names, clock: stopwatch, log }),
+    rewriting: upgrades?.rewriting,
     scores,
     shareable,
     // What none may have from us is none of their business either.
@@ -159,6 +170,20 @@ export function createEngine(
     transfers,
     shareable,
     auditor,
+    explain: createExplain(
+      {
+        survey: createSurvey(narInfos),
+        spool,
+        index,
+        store,
+        upgrades,
+        blockSources,
+        scores,
+        clock: stopwatch,
+        log,
+      },
+      { storeDir },
+    ),
     async close() {
       names?.close()
       await Promise.all([near, along, ...upstreams].map((one) => one.close()))

@@ -38,7 +38,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   const isBusy = (): boolean => engine.transfers.running() + doors.answering() > 0
   const sharing = createSharing(config, state, { isBusy, log, clock })
   const { index, table, store, spool, keeper, sharePolicy } = state
-  const { upstreams, openCache, blockSources, scores, resolver, transfers, auditor } = engine
+  const { upstreams, openCache, blockSources, scores, resolver, transfers, auditor, explain } = engine
   const { follower, published, feedPlace, feedDeps } = feeds
   const given = createWireCount()
   const budgets = createPeerBudgets({ clock: () => performance.now(), log })
@@ -83,6 +83,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
       resolver,
       transfers,
       auditor,
+      explain,
       neighbours: neighbours.table,
       spool: { spool, index, keeper, log },
       describe,

@@ -106,6 +106,7 @@ export function fakeOperations(some: Partial<Operations> = {}): Operations {
       yield await refuse()
     },
     verify: refuse,
+    explain: refuse,
     verifySpool: refuse,
     gc: refuse,
     peers: refuse,
