@@ -30,15 +30,14 @@ export function isNeighbour(id: SourceId): boolean {
 }
 
 /**
- * What NARs are counted by. `rewritten`: made of an older path; `local`: out of other NARs that are here; `difference`: sent
- * as the difference from what is here; `peer`: over HTTP; `swarm`: over bitswap.
+ * What NARs are counted by: who gave the bytes, not how they travelled. `rewritten`: made of an older path; `local`: out of
+ * other NARs that are here; `peer`: over HTTP; `swarm`: over bitswap.
  */
 export const SOURCE_KINDS = [
   'spool',
   'store',
   'rewritten',
   'local',
-  'difference',
   'neighbour',
   'peer',
   'swarm',

@@ -119,7 +119,6 @@ const ORIGINS = {
   store: 'as they lay in the store',
   rewritten: 'made of older paths',
   local: 'out of other NARs that are here',
-  difference: 'by their differences from what is here',
   neighbour: 'from neighbours',
   peer: 'from peers over HTTP',
   swarm: 'from peers over bitswap',
