@@ -270,3 +270,8 @@ export function statusOf(response: string): number | undefined {
 export function bodyOf(response: string): string {
   return response.slice(response.indexOf('\r\n\r\n') + 4)
 }
+
+/** Those of a GET that its HEAD has, too: where bytes come from is known once they come (RFC 9110, 9.3.2). */
+export function headKnown(headers: Headers): [name: string, value: string][] {
+  return [...headers].filter(([name]) => name !== 'x-narswarm-source')
+}
