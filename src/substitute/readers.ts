@@ -3,7 +3,7 @@
  * for; those too once the NarHash of the whole is proved. So a response that completes is right, and a wrong one
  * breaks off (P1).
  */
-import { HELD_BACK_BYTES, ORPHAN_GRACE_MS } from '../limits.ts'
+import { HELD_BACK_BYTES, ORPHAN_GRACE_MS, UNPROVEN_HELD_MS } from '../limits.ts'
 import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
 import { chunkOptions } from '../spool/chunk-buffers.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
@@ -25,6 +25,10 @@ export interface Readers {
   readonly released: number
   /** Up to where one may read who wants to read up to `end`. */
   releasable(end: number): number
+  /** Nobody vouches for bytes of it: once, nothing goes out for UNPROVEN_HELD_MS unless all is proved before. */
+  holdBack(): void
+  /** The bytes were thrown away, and nobody has had any. */
+  beginAnew(): void
   /** Resolves when one of this range would get its first byte. @throws the transfer's failure */
   firstByte(range: ByteRange, options: CallOptions): Promise<void>
   /** Counts as a reader while the promise is pending. */
@@ -44,11 +48,13 @@ export function createReaders(transfer: Followable, progress: Progress, onOrphan
   let released = 0
   let count = 0
   let orphaned: NodeJS.Timeout | undefined
+  let heldBack: 'not yet' | 'now' | 'for long enough' = 'not yet'
+  let holding: NodeJS.Timeout | undefined
 
   const releasable = (end: number): number =>
     transfer.verified
       ? end
-      : transfer.disputed
+      : transfer.disputed || heldBack === 'now'
         ? 0
         : Math.max(0, Math.min(transfer.file?.prefix ?? 0, end - HELD_BACK_BYTES))
 
@@ -114,6 +120,19 @@ export function createReaders(transfer: Followable, progress: Progress, onOrphan
     releasable,
     waiting,
 
+    holdBack() {
+      if (heldBack !== 'not yet') return
+      heldBack = 'now'
+      holding = setTimeout(() => {
+        heldBack = 'for long enough'
+        progress.notify()
+      }, UNPROVEN_HELD_MS)
+    },
+    beginAnew() {
+      heldBack = 'not yet'
+      clearTimeout(holding)
+    },
+
     firstByte: (range, { signal }) =>
       waiting(async () => {
         while (releasable(range.end) <= range.start && range.end > range.start) {
@@ -135,6 +154,9 @@ export function createReaders(transfer: Followable, progress: Progress, onOrphan
 
     follow: (range, options) => pieces(range, options, undefined),
 
-    close: () => clearTimeout(orphaned),
+    close() {
+      clearTimeout(orphaned)
+      clearTimeout(holding)
+    },
   }
 }

@@ -6,7 +6,7 @@ import { messageOf } from '../log.ts'
 import type { NarPlan } from '../dag/planner.ts'
 import type { NarProver } from '../dag/nar-prover.ts'
 import { DagError } from '../dag/reader.ts'
-import { UNPROVEN_HELD_MS, WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
+import { WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { COST, SourceRestingError } from '../source.ts'
 import type { BlockSource, ByteRange, CallOptions, ReadOptions, SourceId } from '../source.ts'
@@ -99,9 +99,6 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   const wrong = new Set<string>()
   let verified = false
   let failure: Error | undefined
-  /** Bytes that nobody vouches for are in the file; `over` when they were kept back for long enough. */
-  let unproven: 'no' | 'yes' | 'over' = 'no'
-  let unprovenTimer: NodeJS.Timeout | undefined
   const { madeHere, blockSources } = deps
   const roster = createRoster(madeHere === undefined ? blockSources : [madeHere, ...blockSources], deps)
   const readers = createReaders(
@@ -113,7 +110,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
         return verified
       },
       get disputed() {
-        return unproven === 'yes' || deps.disputed()
+        return deps.disputed()
       },
       get failure() {
         return failure
@@ -185,7 +182,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
         if (failed !== undefined)
           log.info({ ...about(way), at: from }, `${wayId(way)} takes over from ${failed}`)
         const take: Take = (bytes, source, digest) => {
-          holdBack(way)
+          if (deps.isUnproven(way)) readers.holdBack()
           lastFrom = paceId(way)
           return append(bytes, source, into, digest)
         }
@@ -221,15 +218,6 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     } finally {
       await runner?.stop(new Error('the round is over'))
     }
-  }
-
-  function holdBack(way: Way): void {
-    if (unproven !== 'no' || !deps.isUnproven(way)) return
-    unproven = 'yes'
-    unprovenTimer = setTimeout(() => {
-      unproven = 'over'
-      progress.notify()
-    }, UNPROVEN_HELD_MS)
   }
 
   /** Another way gave something before any peer did. */
@@ -333,8 +321,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     used = []
     resumed = false
     lastFrom = undefined
-    unproven = 'no'
-    clearTimeout(unprovenTimer)
+    readers.beginAnew()
     bySource.clear()
     await old?.abandon(new NarHashMismatchError('wrong bytes'))
     return fileInHand()
@@ -361,10 +348,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
       await file?.abandon(failure, isKept)
       throw failure
     })
-    .finally(() => {
-      clearTimeout(unprovenTimer)
-      readers.close()
-    })
+    .finally(() => readers.close())
   // Whoever reads hears of the failure; with no reader left nobody needs to.
   done.catch(() => {})
 

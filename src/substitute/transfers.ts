@@ -11,11 +11,9 @@ import {
 } from '../limits.ts'
 import { createLeafBuffers } from '../dag/leaf-buffers.ts'
 import { createNarProver } from '../dag/nar-prover.ts'
-import { planNar } from '../dag/planner.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
-import { hashPartOf } from '../nix/store-path.ts'
 import { isNeighbour } from '../source.ts'
 import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
 import { createFading } from '../spool/fading.ts'
@@ -24,7 +22,6 @@ import type { LocalBlocks } from '../spool/local-blocks.ts'
 import type { Spool } from '../spool/spool.ts'
 import type { LocalStore } from '../store/local-store.ts'
 import type { AlongFinder } from '../swarm/along-finder.ts'
-import { abortable } from '../upstream/abortable.ts'
 import { createAlongWays } from './along-ways.ts'
 import { BlockUnavailableError, NarHashMismatchError, NoSourceError } from './errors.ts'
 import { createFirstBytes } from './first-bytes.ts'
@@ -32,7 +29,7 @@ import { createHints } from './hints.ts'
 import type { BlockSources } from './block-sources.ts'
 import { createLateIndex } from './late-index.ts'
 import { createLeafShares } from './leaf-shares.ts'
-import { readLocalNar, readSealedNar } from './local-nar.ts'
+import { createLocalNars } from './local-nars.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import { createProber } from './probe.ts'
 import { createProgress } from './progress.ts'
@@ -76,11 +73,6 @@ export interface Transfers {
   close(): void
 }
 
-interface LocalReader {
-  readonly from: 'spool' | 'store'
-  read(range: ByteRange, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined>
-}
-
 export function createTransfers(deps: {
   resolver: Resolver
   spool: Spool
@@ -99,36 +91,30 @@ export function createTransfers(deps: {
   clock: () => number
   log: Log
 }): Transfers {
-  const { resolver, spool, index, blocks, store, scores, clock, log } = deps
+  const { resolver, spool, index, scores, clock, log } = deps
   const running = new Map<NarHash, RunningTransfer>()
   const buffers = createLeafBuffers(LEAF_BUFFERS_COUNT)
   const shares = createLeafShares({ total: LEAVES_MAX_COUNT, each: LEAF_WINDOW_COUNT })
   const firstBytes = createFirstBytes()
   const tally = createTally()
   const prober = createProber(deps)
+  const closing = new AbortController()
+  const locals = createLocalNars(deps, closing.signal)
   const hints = createHints({
     ...deps,
-    isHere: (info) => running.has(info.narHash) || index.nar(info.narHash) !== undefined || isOnDisk(info),
+    isHere: (info) => running.has(info.narHash) || locals.has(info),
     running: () => running.size,
     fetch: async (info, options) => (await begin(info, options)).whole(options),
   })
   const underWay = createUnderWay({ clock })
-  const adopting = new Map<NarHash, Promise<void>>()
   const ended = createProgress()
-  const closing = new AbortController()
   const wrongBeginnings = createFading<NarHash, true>({
     max: WRONG_BEGINNINGS_MAX_COUNT,
     maxAgeMs: WRONG_BEGINNING_MS,
     clock,
   })
   const late = createLateIndex(
-    {
-      isIdle: () => running.size === 0,
-      async index(info, { signal }) {
-        if (!spool.has(info.narHash) || index.nar(info.narHash) !== undefined) return
-        await abortable(adoptOnce(info), signal)
-      },
-    },
+    { isIdle: () => running.size === 0, index: (info, options) => locals.index(info, options) },
     closing,
   )
 
@@ -213,83 +199,13 @@ export function createTransfers(deps: {
     throw new NoSourceError(`NAR ${narHash} of ${storePath}: its beginning went out wrong just now`)
   }
 
-  /**
-   * Bytes that are here and not in the index: a path of the local store that nobody asked for yet, a spool file whose
-   * row a crash cost. Hashed once, read again for each who asks, never copied (P5).
-   */
-  async function adopt(info: VerifiedNarInfo): Promise<void> {
-    const inSpool = spool.has(info.narHash)
-    const inStore = isInStore(info)
-    if (!inSpool && !inStore) return
-    // Whoever asked may go; the others, and the next, still want it.
-    const options = { signal: closing.signal }
-    try {
-      const bytes = inSpool
-        ? spool.read(info.narHash, { start: 0, end: info.narSize }, options)
-        : store?.readNar(info.storePath, undefined, options)
-      if (bytes === undefined) return
-      const plan = await planNar(bytes)
-      if (plan.narHash !== info.narHash) throw new Error(`its bytes hash to ${plan.narHash}`)
-      const storePath = inStore ? { storePath: info.storePath } : {}
-      index.put(plan, { shared: deps.shareable(info), inSpool, ...storePath })
-    } catch (error) {
-      if (closing.signal.aborted) throw error
-      await forget(info, error)
-    }
-  }
-
-  function isInStore(info: VerifiedNarInfo): boolean {
-    return store?.pathInfo(hashPartOf(info.storePath))?.narHash === info.narHash
-  }
-
-  function isOnDisk(info: VerifiedNarInfo): boolean {
-    return spool.has(info.narHash) || isInStore(info)
-  }
-
-  function adoptOnce(info: VerifiedNarInfo): Promise<void> {
-    let flight = adopting.get(info.narHash)
-    if (flight === undefined) {
-      flight = adopt(info).finally(() => adopting.delete(info.narHash))
-      adopting.set(info.narHash, flight)
-    }
-    return flight
-  }
-
-  /** Its row in the index, made now if the bytes are here. */
-  async function indexed(
-    info: VerifiedNarInfo,
-    { signal }: CallOptions,
-  ): Promise<ReturnType<LeafIndex['nar']>> {
-    if (index.nar(info.narHash) === undefined) await abortable(adoptOnce(info), signal)
-    return index.nar(info.narHash)
-  }
-
-  /** How to read what is here: a spool file as it was left, else leaf by leaf. */
-  async function localReader(info: VerifiedNarInfo, options: CallOptions): Promise<LocalReader | undefined> {
-    const { narHash, narSize } = info
-    const sealed = spool.seal(narHash)
-    if (sealed !== undefined) {
-      return {
-        from: 'spool',
-        read: (range, inner) => readSealedNar({ narHash, sealed }, range, spool, inner),
-      }
-    }
-    const nar = await indexed(info, options)
-    if (nar === undefined) return undefined
-    const { root } = nar
-    return {
-      from: spool.has(narHash) ? 'spool' : 'store',
-      read: (range, inner) => readLocalNar({ narHash, narSize, root }, range, blocks, 'all', inner),
-    }
-  }
-
   /** Undefined when it is not here, or its first bytes cannot be read. */
   async function local(
     info: VerifiedNarInfo,
     range: ByteRange,
     options: CallOptions,
   ): Promise<Transfer | undefined> {
-    const reader = await localReader(info, options)
+    const reader = await locals.open(info, options)
     if (reader === undefined) return undefined
     const { narSize } = info
     const { from } = reader
@@ -301,7 +217,7 @@ export function createTransfers(deps: {
         break
     } catch (error) {
       if (!(error instanceof BlockUnavailableError)) throw error
-      await forget(info, error)
+      await locals.forget(info, error)
       return undefined
     }
     return {
@@ -319,7 +235,7 @@ export function createTransfers(deps: {
         } catch (error) {
           if (!(error instanceof BlockUnavailableError)) throw error
           // Collected or rotten under us: the network goes on from the byte where the disk stopped (P3).
-          await forget(info, error)
+          await locals.forget(info, error)
           yield* (await begin(info, inner)).read({ start: at, end: wanted.end }, inner)
         } finally {
           const bytes = at - wanted.start
@@ -327,13 +243,6 @@ export function createTransfers(deps: {
         }
       },
     }
-  }
-
-  async function forget(info: VerifiedNarInfo, error: unknown): Promise<void> {
-    const reason = messageOf(error)
-    log.warn({ path: info.storePath }, `a NAR that was here is not served any more: ${reason}`)
-    index.drop(info.narHash)
-    await spool.remove(info.narHash)
   }
 
   return {
@@ -371,11 +280,8 @@ export function createTransfers(deps: {
     },
 
     async here(info, options) {
-      const nar = await indexed(info, options)
-      if (nar === undefined) return undefined
-      const { narHash } = info
-      const { root, narSize } = nar
-      return readLocalNar({ narHash, root, narSize }, { start: 0, end: narSize }, blocks, 'all', options)
+      const read = await locals.openHashed(info, options)
+      return read?.({ start: 0, end: info.narSize }, options)
     },
 
     running: () => running.size,
