@@ -19,6 +19,7 @@ import type { CallOptions } from '../source.ts'
 import type { LeafIndex } from '../spool/leaf-index.ts'
 import type { LocalStore } from '../store/local-store.ts'
 import type { RegisteredPath } from '../store/path-info.ts'
+import { createRate } from '../swarm/rate.ts'
 import { BlockUnavailableError } from '../substitute/errors.ts'
 import type { StoreStatus } from './status.ts'
 
@@ -52,8 +53,8 @@ export function createStoreIndexer(
   const indexed = { paths: 0, bytes: 0 }
   /** Of Nix's database: the last row that was looked at, and how it was then. */
   const seen = { id: 0, mark: '', reviewedMark: '', reviewedAt: -Infinity }
+  const rate = createRate({ perSecond: config.bytesPerSecond, burst: 0 }, clock)
   let hasWritten = false
-  let nextAt = -Infinity
   let breathedAt = clock()
 
   const isIndexed = ({ narHash, storePath }: RegisteredPath | StoreNar): boolean => {
@@ -134,9 +135,7 @@ export function createStoreIndexer(
 
   const pace = async (bytes: number, options: CallOptions): Promise<void> => {
     while (isBusy()) await sleep(INDEXER_BUSY_MS, options)
-    const now = clock()
-    nextAt = Math.max(nextAt, now) + (bytes / config.bytesPerSecond) * 1000
-    if (nextAt > now) await sleep(nextAt - now, options)
+    await sleep(rate.take(bytes, Infinity) ?? 0, options)
   }
 
   const next = (): StoreNar | undefined => {
