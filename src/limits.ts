@@ -318,6 +318,8 @@ export const HELLO_DEADLINE_MS = 3_000
 /** Answered in all: each may become a row and a line of the log. */
 export const HELLOS_PER_MINUTE_COUNT = 240
 export const HELLO_STREAMS_COUNT = 2
+/** Narswarms for another store that the log tells of, each once. */
+export const HELLO_TOLD_MAX_COUNT = 1_000
 /** One that is still connected is greeted again no sooner, however often it is heard. */
 export const HELLO_FRESH_MS = 30_000
 /** One that was named by its multiaddr is greeted again, heard or not: it may have moved. */

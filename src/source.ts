@@ -8,7 +8,7 @@ import type { NarHash } from './nix/hash.ts'
 import type { NarInfo } from './nix/narinfo.ts'
 import type { HashPart } from './nix/store-path.ts'
 
-/** Kind and address, as the log and `status` show it: `spool`, `store`, `http:http://10.0.0.2:6278`, `bitswap:12D3…`, `upstream:https://cache.nixos.org`. */
+/** Kind and address, as the log and `status` show it: `spool`, `store`, `neighbour:12D3…`, `bitswap:12D3…`, `upstream:https://cache.nixos.org`. */
 export type SourceId = string
 
 const NEIGHBOUR = 'neighbour:'

@@ -3,7 +3,7 @@ import { networkInterfaces } from 'node:os'
 import type { Libp2p } from '@libp2p/interface'
 import { formatHostPort, isLoopback } from '../config/address.ts'
 import { isLanAddress } from '../config/ip-address.ts'
-import { DIAL_REST_FLOOR_MS } from '../limits.ts'
+import { DIAL_REST_FLOOR_MS, HELLO_TOLD_MAX_COUNT } from '../limits.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { createDialBook } from './dial-book.ts'
@@ -58,7 +58,7 @@ export async function createDiscovery(deps: {
     book.met(peerId)
     if (own === undefined || hello.http === 0) return
     if (hello.storeDir !== own.storeDir) {
-      if (told.size < TOLD_MAX_COUNT && !told.has(peerId)) {
+      if (told.size < HELLO_TOLD_MAX_COUNT && !told.has(peerId)) {
         told.add(peerId)
         log.info(
           { peer: peerId, storeDir: hello.storeDir },
@@ -150,7 +150,6 @@ export async function createDiscovery(deps: {
 
 /** As long as libp2p's specification wants it. */
 const NAME_BYTES = 16
-const TOLD_MAX_COUNT = 1_000
 
 function withPeerId(address: string): { peerId: string; address: string } {
   return { peerId: peerIdIn(address), address }

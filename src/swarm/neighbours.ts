@@ -3,7 +3,7 @@
  * table knows only where they are and how they behaved.
  */
 
-/** `narswarm:<peer id>`, proved by its TLS key when we dialled it, or `cache:<url>` for what was named by URL. */
+/** `narswarm:<peer id>`, proved by its key when we and it connected, or `cache:<url>` for what was named by URL. */
 export type NeighbourId = string
 
 export interface Neighbour {
