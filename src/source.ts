@@ -128,6 +128,8 @@ export interface StreamSource {
   readonly priority?: number
   /** Milliseconds to its first byte that are no sign of trouble, where they say nothing about others; else it is as others are. */
   readonly firstByteMs?: number
+  /** It passes on what it is getting itself, so that another way may lead to the same narrow line. */
+  readonly isGrowing?: boolean
   open(nar: NarRef, from: number, options: CallOptions): AsyncIterable<Uint8Array>
 }
 

@@ -3,6 +3,7 @@
  * stopped at once. A way that is alone is kept, however slow.
  */
 import {
+  GROWING_PACE_FACTOR,
   LAST_RESORT_MS,
   PACE_FACTOR,
   WAY_FAST_BYTES_PER_S,
@@ -15,7 +16,7 @@ import { WayStalledError } from './errors.ts'
 import type { FirstBytes } from './first-bytes.ts'
 import type { Runner } from './runner.ts'
 import type { Scores } from './scores.ts'
-import { firstByteMs, paceId, wayId } from './ways.ts'
+import { firstByteMs, isGrowing, paceId, wayId } from './ways.ts'
 import type { Way } from './ways.ts'
 
 export interface HedgeRequest {
@@ -115,7 +116,8 @@ export function watchWithHedge(
     }
     const now = clock()
     const known = scores.pace(paceId(way))
-    const isFaster = known !== undefined && known >= PACE_FACTOR * pace(now)
+    const factor = isGrowing(runner.way) ? GROWING_PACE_FACTOR : PACE_FACTOR
+    const isFaster = known !== undefined && known >= factor * pace(now)
     const isWorthIt =
       reason === 'silent' ? runner.arrived === before : isFaster || pace(now) < WAY_SLOW_BYTES_PER_S
     if (over || !isWorthIt) {

@@ -35,6 +35,10 @@ export function firstByteMs(way: Way): number | undefined {
   return way.kind === 'stream' ? way.source.firstByteMs : undefined
 }
 
+export function isGrowing(way: Way): boolean {
+  return way.kind === 'stream' && way.source.isGrowing === true
+}
+
 interface FindDeps {
   readonly resolver: Resolver
   readonly scores: Scores

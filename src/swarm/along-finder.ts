@@ -50,6 +50,9 @@ export interface AlongFinderDeps {
   readonly log: Log
 }
 
+/** What a neighbour says of a NAR: that all of it is there, or what has come of it. */
+type Found = 'whole' | 'growing'
+
 interface Asked {
   readonly one: Neighbour
   readonly along: AlongRequest
@@ -88,21 +91,26 @@ export function createAlongFinder(deps: AlongFinderDeps): AlongFinder {
   }
 
   /** Resolves in time, whatever the neighbour does. */
-  async function has({ one, along }: Asked, nar: NarRef): Promise<boolean> {
+  async function has({ one, along }: Asked, nar: NarRef): Promise<Found | undefined> {
     const begun = clock()
     const timer = new AbortController()
-    const patience = sleep(Math.max(ALONG_ANSWER_MS, along.begunMs), undefined, timer).catch(() => undefined)
+    const patience = sleep(Math.max(ALONG_ANSWER_MS, along.begunMs), 'late' as const, timer).catch(
+      () => 'late' as const,
+    )
     const answer = ask({ one, along }, nar).finally(() => overdue.delete(one.id))
     const found = await Promise.race([answer, patience])
     timer.abort()
-    if (found === undefined) overdue.add(one.id)
-    if (found === true) late.delete(one.id)
-    else if (along.expectedMs > 0 && clock() - begun >= along.expectedMs) late.set(one.id, true)
-    return found === true
+    if (found === 'late') overdue.add(one.id)
+    if (found === 'whole' || found === 'growing') {
+      late.delete(one.id)
+      return found
+    }
+    if (along.expectedMs > 0 && clock() - begun >= along.expectedMs) late.set(one.id, true)
+    return undefined
   }
 
   /** By HEAD: of several that have it one is enough, and a body that nobody takes costs a connection. */
-  async function ask({ one, along }: Asked, { narHash }: NarRef): Promise<boolean> {
+  async function ask({ one, along }: Asked, { narHash }: NarRef): Promise<Found | undefined> {
     const url = alongUrl(one, narHash)
     const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(ALONG_REQUEST_MS)])
     try {
@@ -111,26 +119,30 @@ export function createAlongFinder(deps: AlongFinderDeps): AlongFinder {
       await response.body.dump()
       const found = isNar(one, response, 0)
       neighbours.answered(one.id)
-      return found
+      if (!found) return undefined
+      return response.headers['cache-control'] === 'no-store' ? 'growing' : 'whole'
     } catch (error) {
-      if (closing.signal.aborted) return false
+      if (closing.signal.aborted) return undefined
       const { message } = sourceError(sourcesOf(one.id).nars, url, error)
       neighbours.failed(one.id, message)
       log.debug({ neighbour: one.id }, `a neighbour was asked for a NAR in vain: ${message}`)
-      return false
+      return undefined
     }
   }
 
   return {
     async find(nar, without, { signal }) {
       if (nar.narSize < ALONG_MIN_BYTES) return undefined
-      const { promise: found, resolve } = Promise.withResolvers<Neighbour | undefined>()
+      const { promise: found, resolve } = Promise.withResolvers<
+        { one: Neighbour; isGrowing: boolean } | undefined
+      >()
       const answers = choose(nar, without).map(async (asked) => {
-        if (await has(asked, nar)) resolve(asked.one)
+        const state = await has(asked, nar)
+        if (state !== undefined) resolve({ one: asked.one, isGrowing: state === 'growing' })
       })
       void Promise.all(answers).then(() => resolve(undefined))
-      const one = await abortable(found, signal)
-      return one && createAlongStream(one, { dispatcher: reading })
+      const chosen = await abortable(found, signal)
+      return chosen && createAlongStream(chosen.one, { dispatcher: reading, isGrowing: chosen.isGrowing })
     },
     async close() {
       closing.abort(new Error('narswarm is closing'))

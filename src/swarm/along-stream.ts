@@ -14,7 +14,10 @@ import { sourcesOf } from './neighbour-id.ts'
 import type { Neighbour } from './neighbours.ts'
 
 /** Whoever reads tells `Scores` of its faults, and so the table of neighbours. */
-export function createAlongStream(one: Neighbour, { dispatcher }: { dispatcher: Dispatcher }): StreamSource {
+export function createAlongStream(
+  one: Neighbour,
+  { dispatcher, isGrowing }: { dispatcher: Dispatcher; isGrowing: boolean },
+): StreamSource {
   const { nars: id } = sourcesOf(one.id)
 
   async function* open(
@@ -45,7 +48,7 @@ export function createAlongStream(one: Neighbour, { dispatcher }: { dispatcher: 
     }
   }
 
-  return { id, cost: COST.neighbour, firstByteMs: ALONG_FIRST_BYTE_MS, open }
+  return { id, cost: COST.neighbour, firstByteMs: ALONG_FIRST_BYTE_MS, isGrowing, open }
 }
 
 export function alongUrl(one: Neighbour, narHash: NarHash): URL {

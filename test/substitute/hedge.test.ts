@@ -1,8 +1,16 @@
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import { describe, it } from 'node:test'
-import { HEDGE_START_MS, LAST_RESORT_MS, PACE_FACTOR, WAY_PACE_MS, WAY_QUIET_MS } from '../../src/limits.ts'
+import {
+  GROWING_PACE_FACTOR,
+  HEDGE_START_MS,
+  LAST_RESORT_MS,
+  PACE_FACTOR,
+  WAY_PACE_MS,
+  WAY_QUIET_MS,
+} from '../../src/limits.ts'
 import { COST } from '../../src/source.ts'
+import type { StreamSource } from '../../src/source.ts'
 import { WayStalledError } from '../../src/substitute/errors.ts'
 import { createFirstBytes } from '../../src/substitute/first-bytes.ts'
 import { watchWithHedge } from '../../src/substitute/hedge.ts'
@@ -11,9 +19,9 @@ import { createScores } from '../../src/substitute/scores.ts'
 import type { Way } from '../../src/substitute/ways.ts'
 import { KIB, MIB, stream } from './kit.ts'
 
-function wayNamed(id: string, firstByteMs?: number): Way {
+function wayNamed(id: string, more: Pick<StreamSource, 'firstByteMs' | 'isGrowing'> = {}): Way {
   const source = stream(id, new Uint8Array(0), undefined, { cost: COST.upstream })
-  return { kind: 'stream', source: { ...source, ...(firstByteMs === undefined ? {} : { firstByteMs }) } }
+  return { kind: 'stream', source: { ...source, ...more } }
 }
 
 /** A runner whose bytes come by hand. */
@@ -59,8 +67,8 @@ function hedging(
   {
     doubtful = false,
     pieceMs = 0,
-    firstByteMs,
-  }: { doubtful?: boolean; pieceMs?: number; firstByteMs?: number } = {},
+    ...more
+  }: { doubtful?: boolean; pieceMs?: number } & Pick<StreamSource, 'firstByteMs' | 'isGrowing'> = {},
 ) {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
   const scores = createScores({ clock: Date.now })
@@ -68,7 +76,7 @@ function hedging(
   const left = names.map((name) => wayNamed(name))
   const begun: ReturnType<typeof runnerOf>[] = []
   const failed: unknown[] = []
-  const followed = runnerOf(wayNamed('followed', firstByteMs))
+  const followed = runnerOf(wayNamed('followed', more))
   const hedge = watchWithHedge(
     followed.runner,
     {
@@ -211,6 +219,16 @@ describe('hedge', () => {
     begun[0]?.gives(1)
     await settle()
     assert.equal(hedge.winner, begun[0]?.runner)
+  })
+  it('leaves one who gets the NAR itself only for a way that is known to be faster still', async (t) => {
+    const { begun, followed, scores, pass } = hedging(t, ['next'], { isGrowing: true })
+    const step = (): void => followed.gives(MIB / 20)
+    scores.paced('next', (PACE_FACTOR + 1) * MIB, 1_000)
+    await pass(4 * WAY_PACE_MS, step)
+    assert.equal(begun.length, 0)
+    for (let i = 0; i < 20; i++) scores.paced('next', 2 * GROWING_PACE_FACTOR * MIB, 1_000)
+    await pass(8 * WAY_PACE_MS, step)
+    assert.equal(begun.length, 1)
   })
   it('does not try a way of which nothing is known beside one that moves', async (t) => {
     const { followed, begun, pass } = hedging(t, ['next'])
