@@ -12,10 +12,11 @@ import { startCacheServer } from './kit/cache-server.ts'
 import { makeClosure, openNixWith } from './kit/closure.ts'
 import { openLan } from './kit/lan.ts'
 import { openMachine, untilIndexed } from './kit/machine.ts'
-import { untilFound, watchPeer } from './kit/neighbours.ts'
+import { peerAt, untilFound, watchPeer } from './kit/neighbours.ts'
 import { skipWithoutLan } from './kit/skip.ts'
 
 const NAR_BYTES = 24_000_000
+const LARGE_NAR_BYTES = 48_000_000
 const LEAF_BYTES = 1024 * 1024
 const LINK_MBIT = 100
 /** Far away: whoever is near has answered before. */
@@ -160,6 +161,34 @@ suite('a hostile neighbour', { skip: skipWithoutLan() }, () => {
     }
   }
 })
+
+test(
+  'a cache that flips a bit of a NAR too large to be held back: Nix turns to its next substituter',
+  { skip: skipWithoutLan() },
+  async (t) => {
+    const stage = await openStage(t)
+    const lan = await openLan(stage)
+    const { publicKey, top, dir } = await makeClosure(stage, 'large', [LARGE_NAR_BYTES])
+    const badHost = await lan.addHost('bad')
+    const flip = onBytes((body) => ({ do: 'replace', body: flipBit(body) }))
+    const bad = await startBadServer(stage, pathToFileURL(dir), flip, (server) =>
+      badHost.listen(server, badHost.address),
+    )
+    const upstream = (await startCacheServer(await lan.addHost('upstream'), dir, UPSTREAM_MS)).url
+    const settings = { peers: { urls: [bad.url] } }
+    const b = await openMachine(stage, await lan.addHost('b'), {
+      publicKey,
+      substituters: [upstream],
+      settings,
+    })
+    await b.install([top], `${b.url}?priority=1 ${upstream}?priority=2`)
+    assert.equal(b.validPaths().length, 1)
+    const { state, reason } = await peerAt(b, badHost)
+    assert.equal(state, 'out')
+    assert.match(reason ?? '', /hashes to/)
+    await b.narswarm.stop()
+  },
+)
 
 async function startSharing(
   stage: Stage,
