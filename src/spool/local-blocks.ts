@@ -19,7 +19,7 @@ type BlockScope = 'shared' | 'all'
 /** Blocks by CID out of spool and store. The digest decides, as in every IPFS block store; the codec is not looked at. */
 export interface LocalBlocks {
   /** Bytes whose hash was checked, now or when they were read last from the same unchanged files; or undefined. What is not right on disk is a miss, and told in the log once. */
-  get(cid: CID, scope: BlockScope, options: CallOptions): Promise<Uint8Array | undefined>
+  get(cid: CID, scope: BlockScope, options: GetOptions): Promise<Uint8Array | undefined>
   /** The same in a buffer that is used again once it is released: for who sends a block away and forgets it. */
   lend(cid: CID, scope: BlockScope, options: CallOptions): Promise<LentBlock | undefined>
   /**
@@ -29,6 +29,11 @@ export interface LocalBlocks {
   lendLeaf(leaf: KnownLeaf, scope: BlockScope, options: CallOptions): Promise<LentBlock | undefined>
   /** Bytes of the block if the index knows it, without a look at the disk. */
   size(cid: CID, scope: BlockScope): number | undefined
+}
+
+interface GetOptions extends CallOptions {
+  /** LEAF_BYTES long: where a leaf is put, instead of in a buffer of its own. */
+  readonly into?: Uint8Array
 }
 
 interface KnownLeaf {
@@ -191,7 +196,8 @@ export function createLocalBlocks(deps: {
   }
 
   return {
-    get: (cid, scope, options) => read(cid, scope, (size) => Buffer.allocUnsafeSlow(size), options),
+    get: (cid, scope, options) =>
+      read(cid, scope, (size) => options.into?.subarray(0, size) ?? Buffer.allocUnsafeSlow(size), options),
 
     lend,
 

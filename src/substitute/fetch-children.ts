@@ -18,7 +18,7 @@ import type { SourceRoster } from './roster.ts'
 export async function fetchChildren(
   link: DagLink,
   roster: SourceRoster,
-  options: CallOptions & { onBytes?: (count: number) => void },
+  options: CallOptions & { onBytes?: (count: number, from: BlockSource) => void },
 ): Promise<readonly DagLink[]> {
   const over = new AbortController()
   const signal = AbortSignal.any([options.signal, over.signal])
@@ -35,7 +35,7 @@ export async function fetchChildren(
         signal,
         onBytes(count) {
           roster.heard(source)
-          options.onBytes?.(count)
+          options.onBytes?.(count, source)
         },
       })
       const children = readNode(link, bytes)

@@ -21,7 +21,7 @@ import {
   LEAF_WINDOW_START_COUNT,
 } from '../limits.ts'
 import type { BlockSource, CallOptions, SourceId } from '../source.ts'
-import { SourceFaultError } from '../source.ts'
+import { COST, SourceFaultError } from '../source.ts'
 import { countedFetch } from './counted-fetch.ts'
 import { BlockUnavailableError, WayStalledError } from './errors.ts'
 import { createLeafHasher } from './leaf-hasher.ts'
@@ -78,7 +78,7 @@ export async function* fetchLeaves(
     buffers?: LeafBuffers
     /** How many leaves we may have by now. */
     share?: () => number
-    onBytes?: (count: number) => void
+    onBytes?: (count: number, from: BlockSource) => void
   },
 ): AsyncGenerator<Leaf, void, undefined> {
   const { signal, buffers, share = () => LEAF_WINDOW_COUNT, onBytes } = options
@@ -139,7 +139,7 @@ export async function* fetchLeaves(
         signal: attempt.signal,
         onBytes(count) {
           roster.heard(source)
-          onBytes?.(count)
+          onBytes?.(count, source)
         },
       })
       const lent = bytes.buffer === into?.buffer
@@ -147,7 +147,7 @@ export async function* fetchLeaves(
       if (slot.result !== undefined) return
       checkLeaf(link, bytes, hasher?.digestOf(bytes))
       release({ bytes: bytes.length, wireBytes })
-      adapt(roster.now() - begun)
+      if (source.cost !== COST.local) adapt(roster.now() - begun)
       settle(slot, { bytes, from: source.id, lent, holders: 0 })
     } catch (error) {
       // An attempt that another one overtook says nothing about its source, unless it had stalled.

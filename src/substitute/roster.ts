@@ -171,7 +171,8 @@ export function createRoster(
             log.debug({ source: source.id }, 'source gave nothing, another way took over')
           }
         } else if ('bytes' in outcome) {
-          scores.delivered(source.id, outcome.bytes, clock() - at, outcome.wireBytes)
+          const { bytes, wireBytes } = outcome
+          scores.delivered(source.id, bytes, clock() - at, isElsewhere(source) ? wireBytes : undefined)
           if (isElsewhere(source)) scores.answered(ALL_BLOCKS)
         } else {
           failed(source, request, at, outcome.error)

@@ -17,7 +17,7 @@ import {
   SourceMissError,
   SourceRestingError,
 } from '../source.ts'
-import type { CallOptions, NarRef, SourceId } from '../source.ts'
+import type { BlockSource, CallOptions, NarRef, SourceId } from '../source.ts'
 import { PageError } from '../upstream/errors.ts'
 import { leafLinks } from './dag-walk.ts'
 import { NarHashMismatchError, WayStalledError } from './errors.ts'
@@ -86,12 +86,16 @@ export function startRunner(
   const signal = AbortSignal.any([options.signal, own.signal])
   const isUsual = firstByteMs(way) === undefined
   let arrived = 0
+  /** Of them those from this machine, which tell nothing of how quick the way is elsewhere. */
+  let fromHere = 0
   let lastAt = begunAt
   let over = false
-  const onBytes = (count: number): void => {
+  const onBytes: OnBytes = (count, from) => {
+    const isHere = from.cost === COST.local
     lastAt = clock()
-    if (arrived === 0 && isUsual) firstBytes.came(lastAt - begunAt)
+    if (arrived === 0 && isUsual && !isHere) firstBytes.came(lastAt - begunAt)
     arrived += count
+    if (isHere) fromHere += count
     runner.onArrival?.()
   }
   const pieces =
@@ -106,7 +110,9 @@ export function startRunner(
     over = true
     if (arrived === 0) {
       if (isUsual) firstBytes.missed(clock() - begunAt)
-    } else scores.paced(paceId(way), arrived, clock() - begunAt)
+    } else if (fromHere < arrived / 2 || way.kind === 'stream') {
+      scores.paced(paceId(way), arrived, clock() - begunAt)
+    }
   }
   const advance = async (): Promise<IteratorResult<Piece, void>> => {
     try {
@@ -149,7 +155,8 @@ export function startRunner(
   return runner
 }
 
-type WatchedOptions = CallOptions & { onBytes: (count: number) => void }
+type OnBytes = (count: number, from: Pick<BlockSource, 'cost'>) => void
+type WatchedOptions = CallOptions & { onBytes: OnBytes }
 
 async function* leafPieces(
   way: Way & { kind: 'blocks' },
@@ -196,7 +203,7 @@ async function* streamPieces(
   let lastAt = begun
   try {
     for await (const bytes of source.open({ narHash, narSize }, from, { signal })) {
-      onBytes(bytes.length)
+      onBytes(bytes.length, source)
       lastAt = clock()
       const room = narSize - at
       at += Math.min(bytes.length, room)

@@ -44,8 +44,8 @@ export interface Transfer {
 
 export interface TransferDeps extends RunnerDeps {
   readonly blockSources: readonly BlockSource[]
-  /** Leaves made here, asked before all others. It never stands for a peer. */
-  readonly madeHere?: BlockSource | undefined
+  /** On this machine, asked before all others. They never stand for a peer. */
+  readonly here: readonly BlockSource[]
   /** A new spool file; again after a round whose bytes proved wrong. */
   createFile(): Promise<SpoolFile>
   /** Each way once, cheapest first. Asked for anew when all broke off and there is reason to try them again. */
@@ -99,8 +99,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   const wrong = new Set<string>()
   let verified = false
   let failure: Error | undefined
-  const { madeHere, blockSources } = deps
-  const roster = createRoster(madeHere === undefined ? blockSources : [madeHere, ...blockSources], deps)
+  const roster = createRoster([...deps.here, ...deps.blockSources], deps)
   const readers = createReaders(
     {
       get file() {

@@ -29,6 +29,7 @@ import { createHints } from './hints.ts'
 import type { BlockSources } from './block-sources.ts'
 import { createLateIndex } from './late-index.ts'
 import { createLeafShares } from './leaf-shares.ts'
+import { createLocalLeaves } from './local-leaves.ts'
 import { createLocalNars } from './local-nars.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import { createProber } from './probe.ts'
@@ -140,7 +141,11 @@ export function createTransfers(deps: {
       createFile: () => spool.create(info),
       ways: (options) => findWays(info, { resolver, scores, blockSources, along, guess }, options),
       blockSources,
-      madeHere: guess?.leaves,
+      here: [
+        // Who reads along has the bytes before the NarHash proves that they belong to this NAR.
+        createLocalLeaves(deps.blocks, deps.shareable(info) ? 'shared' : 'all'),
+        ...(guess === undefined ? [] : [guess.leaves]),
+      ],
       buffers,
       shares,
       firstBytes,
