@@ -80,6 +80,8 @@ export const NAME_INDEX_TURN_COUNT = 2_000
 export const NAME_INDEX_RECENT_COUNT = 4_096
 /** Rows looked at for one name, some 10 µs each: `source` has thousands. */
 export const NAME_INDEX_ROWS_COUNT = 64
+/** Valid paths of one package whose leaves a wanted one may be told from, some 100 µs each: the newest. */
+export const OLDER_LOOKED_COUNT = 16
 /** Older paths of one name and size whose references are looked at, some 50 µs each: the newest. */
 export const RELATIVES_LOOKED_COUNT = 8
 /** Those of them that a NAR is tried to be made of: each is read and hashed to its end. */
@@ -267,6 +269,8 @@ export const CODED_UNTIL_BYTES_PER_S = 2 * CODED_BELOW_BYTES_PER_S
 /** A link is judged over so many bytes that took so long: what a busy moment left in the kernel's buffers comes at no time. */
 export const LINK_SAMPLE_BYTES = 1 * MIB
 export const LINK_SAMPLE_MS = 20
+/** Smaller bodies come in one piece, however slow the link: with many differences it would look quick. */
+export const LINK_BODY_BYTES = 64 * KIB
 /** Leaves of one peer being decoded; while there are more it is asked for raw ones: then it is our CPU that is slow. */
 export const DECODING_MAX_COUNT = 4
 /** 8 MiB, all that Content-Encoding may ask for (RFC 9659). */

@@ -83,6 +83,14 @@ export interface NarRef {
   root?: CID
 }
 
+/** A block that is here: who has it too may send what differs from it. */
+export interface OldBlock {
+  /** Its SHA-256, which is its CID's. To name it is to say that we have it. */
+  readonly digest: Uint8Array
+  /** Its bytes, hashed, until `release`; undefined when it is not here any more. */
+  lend(options: CallOptions): Promise<{ readonly bytes: Uint8Array; release(): void } | undefined>
+}
+
 export interface BlockRef {
   cid: CID
   /** A source gives up (SourceLieError) before it reads more than this. */
@@ -98,6 +106,10 @@ export interface BlockRef {
   onBytes?: (count: number) => void
   /** Told of bytes of the block itself: they lie in `into`, one after the other, and stay as they are. */
   onPlaced?: (count: number) => void
+  /** A block much like this one, that may be named to others. */
+  old?: () => OldBlock | undefined
+  /** It came as the difference from that one. */
+  onDifference?: () => void
 }
 
 /** A narinfo as it was told: parsed, not yet believed. */

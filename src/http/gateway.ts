@@ -7,13 +7,14 @@ import type { Context, Hono } from 'hono'
 import type { CID } from 'multiformats/cid'
 import { hostKey } from '../config/ip-address.ts'
 import { writeCar } from '../dag/car.ts'
-import { CidError, parseCid, RAW_CODE } from '../dag/cid.ts'
+import { CidError, parseCid, RAW_CODE, rawCid } from '../dag/cid.ts'
 import { rootLink } from '../dag/reader.ts'
 import type { DagLink } from '../dag/reader.ts'
 import type { Log } from '../log.ts'
 import type { CallOptions } from '../source.ts'
 import type { WireCount } from '../operations/wire-count.ts'
 import type { LentBlock, LocalBlocks } from '../spool/local-blocks.ts'
+import { AVAILABLE_DICTIONARY, parseAvailableDictionary } from '../swarm/dcz.ts'
 import { parseDownlink, prefersCoding } from './accept-encoding.ts'
 import { bodyOfHead, refusal } from './answer.ts'
 import type { Answer, Headers } from './answer.ts'
@@ -22,7 +23,7 @@ import type { GetBlock } from './car-body.ts'
 import { GatewayError, gatewayStatus } from './errors.ts'
 import { parseFormat, requestedType } from './gateway-request.ts'
 import type { CarRequest } from './gateway-request.ts'
-import type { LeafCoder } from './leaf-coder.ts'
+import type { LeafCoder, LeafDictionary } from './leaf-coder.ts'
 import { rawAnswer } from './raw-answer.ts'
 import type { BlockCoding } from './raw-answer.ts'
 import { nodeSide, requestSignal, respond } from './respond.ts'
@@ -97,7 +98,7 @@ async function gatewayAnswer(c: Context<HttpEnv>, deps: GatewayDeps, signal: Abo
     }
     const coding =
       cid.code === RAW_CODE && prefersCoding(request.header('accept-encoding'), 'zstd')
-        ? leafCoding(c, text, deps.coder, { signal })
+        ? leafCoding(c, text, deps, { signal })
         : undefined
     return await rawAnswer({ text, size, lend, coding }, request, { found, given: deps.given })
   } catch (error) {
@@ -123,13 +124,30 @@ function missing(request: SelectionRequest): GatewayError {
 }
 
 /** Of leaves alone: interior nodes are digests, which nothing makes smaller. */
-function leafCoding(c: Context<HttpEnv>, cid: string, coder: LeafCoder, options: CallOptions): BlockCoding {
+function leafCoding(
+  c: Context<HttpEnv>,
+  cid: string,
+  { coder, blocks }: GatewayDeps,
+  options: CallOptions,
+): BlockCoding {
   const peer = hostKey(nodeSide(c).incoming?.socket.remoteAddress ?? '')
   const linkBytesPerS = parseDownlink(c.req.header('downlink'))
+  const dictionary = dictionaryOf((name) => c.req.header(name), blocks)
+  const name = dictionary?.cid.toString()
   return {
-    ready: () => coder.ready(cid),
-    code: (bytes) => coder.code({ cid, bytes, peer, linkBytesPerS }, options),
+    dictionary: name,
+    ready: () => coder.ready(cid, name),
+    code: (bytes) => coder.code({ cid, bytes, peer, linkBytesPerS, dictionary }, options),
   }
+}
+
+/** Only what the asker may have as well: else the size of an answer would tell what is here. */
+function dictionaryOf(header: SelectionRequest['header'], blocks: LocalBlocks): LeafDictionary | undefined {
+  if (!prefersCoding(header('accept-encoding'), 'dcz')) return undefined
+  const digest = parseAvailableDictionary(header(AVAILABLE_DICTIONARY))
+  const cid = digest && rawCid(digest)
+  if (cid === undefined || blocks.size(cid, 'shared') === undefined) return undefined
+  return { cid, lend: (options) => blocks.lend(cid, 'shared', options) }
 }
 
 const EMPTY: LentBlock = { bytes: new Uint8Array(), release: () => {} }
@@ -188,8 +206,8 @@ function foundHeaders(text: string, filename: string): Headers {
     'Content-Disposition': `attachment; filename="${filename}"`,
     'X-Content-Type-Options': 'nosniff',
     'X-Ipfs-Roots': text,
-    // One URL has several answers when there is no `format`, and a leaf has two forms.
-    Vary: 'Accept, Accept-Encoding',
+    // One URL has several answers when there is no `format`, and a leaf has several forms.
+    Vary: 'Accept, Accept-Encoding, Available-Dictionary',
   }
 }
 

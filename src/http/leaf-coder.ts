@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os'
 import { promisify } from 'node:util'
 import { constants, zstdCompress } from 'node:zlib'
 import { LRUCache } from 'lru-cache'
+import type { CID } from 'multiformats/cid'
 import {
   CODED_LEAF_MIN_BYTES,
   CODED_LEAF_WORTH,
@@ -16,17 +17,28 @@ import {
   CODERS_WAIT_MS,
 } from '../limits.ts'
 import type { CallOptions } from '../source.ts'
+import type { LentBlock } from '../spool/local-blocks.ts'
+import { dczBody, isPlainDictionary } from '../swarm/dcz.ts'
 import { createSlots } from '../upstream/slots.ts'
 
-/** Leaves in zstd for those whose link is slower than the coder (docs/adr/019). Each coded leaf is one frame that tells its size. */
+/**
+ * Leaves in zstd for those whose link is slower than the coder (docs/adr/019), where it is smaller as the difference from a
+ * leaf that they have. Each coded leaf is one frame that tells its size.
+ */
 export interface LeafCoder {
-  /** The coded leaf, when it lies ready. */
-  ready(cid: string): Uint8Array | undefined
+  /** The coded leaf, when it lies ready. @param dictionary CID of the leaf that the asker has */
+  ready(cid: string, dictionary?: string): CodedLeaf | undefined
   /**
    * Undefined when it is to go out as it is: it does not get smaller, or its turn would come later than the link could have
    * carried it raw; that is said at once. The bytes are not read any more when the promise is settled.
    */
-  code(leaf: CodableLeaf, options: CallOptions): Promise<Uint8Array | undefined>
+  code(leaf: CodableLeaf, options: CallOptions): Promise<CodedLeaf | undefined>
+}
+
+export interface CodedLeaf {
+  /** A content coding. */
+  readonly coding: 'zstd' | 'dcz'
+  readonly bytes: Uint8Array
 }
 
 export interface CodableLeaf {
@@ -36,10 +48,18 @@ export interface CodableLeaf {
   readonly peer: string
   /** What its link carries, as the peer says; undefined when it does not know. */
   readonly linkBytesPerS: number | undefined
+  /** A leaf that the asker has, and may have from here. */
+  readonly dictionary?: LeafDictionary | undefined
+}
+
+export interface LeafDictionary {
+  readonly cid: CID
+  /** Its bytes, hashed. */
+  lend(options: CallOptions): Promise<LentBlock | undefined>
 }
 
 const compress = promisify(zstdCompress)
-/** Levels above gain 2 % for a third of the pace; level 1 loses 3 % [baselines]. */
+/** Levels above gain 2 % for a third of the pace; level 1 loses 3 %, and all that a dictionary gives [baselines]. */
 const LEVEL = 3
 /** Weight of the newest measurement. */
 const NEWEST = 0.2
@@ -50,12 +70,12 @@ export function createLeafCoder({
   // The pool has four threads, and the disk is read in it too.
   const coders = Math.max(1, Math.min(CODERS_MAX_COUNT, availableParallelism() >> 1))
   const slots = createSlots(coders)
-  /** Without bytes: a leaf that does not get smaller. */
-  const known = new LRUCache<string, { readonly coded: Uint8Array | undefined }>({
+  /** By leaf, or leaf and dictionary. Without bytes: what does not get smaller, or not by this dictionary. */
+  const known = new LRUCache<string, { readonly coded: CodedLeaf | undefined }>({
     maxSize: CODED_LEAVES_MAX_BYTES,
-    sizeCalculation: ({ coded }) => CODED_LEAVES_ENTRY_BYTES + (coded?.length ?? 0),
+    sizeCalculation: ({ coded }) => CODED_LEAVES_ENTRY_BYTES + (coded?.bytes.length ?? 0),
   })
-  const underWay = new Map<string, Promise<Uint8Array | undefined>>()
+  const underWay = new Map<string, Promise<CodedLeaf | undefined>>()
   /** Leaves under way, by peer. */
   const asked = new Map<string, number>()
   let averageMs = CODERS_START_MS
@@ -71,7 +91,44 @@ export function createLeafCoder({
     return ((underWay.size + 1) * leafMs) / coders <= rawMs
   }
 
-  const run = async ({ cid, bytes }: CodableLeaf, options: CallOptions): Promise<Uint8Array | undefined> => {
+  const codePlain = async ({ cid, bytes }: CodableLeaf): Promise<CodedLeaf | undefined> => {
+    const coded = await encode(bytes)
+    // A copy of its own size: a short one is a view of a whole piece.
+    const worth = isWorth(coded, bytes)
+      ? { coding: 'zstd' as const, bytes: new Uint8Array(coded) }
+      : undefined
+    known.set(cid, { coded: worth })
+    return worth
+  }
+
+  /** Not compared with a plain coding that is still to be made: of an older leaf that does not help zstd makes no use. */
+  const codeDifference = async (
+    { cid, bytes }: CodableLeaf,
+    dictionary: LeafDictionary,
+    options: CallOptions,
+  ): Promise<CodedLeaf | undefined> => {
+    const lent = await dictionary.lend(options)
+    if (lent === undefined) return undefined
+    let difference: CodedLeaf | undefined
+    try {
+      if (isPlainDictionary(lent.bytes)) {
+        const frame = await encode(bytes, lent.bytes)
+        const body = dczBody(dictionary.cid.multihash.digest, frame)
+        const plain = known.peek(cid)?.coded?.bytes ?? bytes
+        if (isWorth(body, bytes) && body.length < plain.length) difference = { coding: 'dcz', bytes: body }
+      }
+    } finally {
+      lent.release()
+    }
+    known.set(keyOf(cid, dictionary.cid.toString()), { coded: difference })
+    return difference
+  }
+
+  /** In a slot. @returns undefined when its turn did not come */
+  const run = async (
+    work: () => Promise<CodedLeaf | undefined>,
+    options: CallOptions,
+  ): Promise<CodedLeaf | undefined> => {
     try {
       await slots.take(options)
     } catch {
@@ -79,16 +136,7 @@ export function createLeafCoder({
     }
     const begun = clock()
     try {
-      const coded = await compress(bytes, {
-        chunkSize: CODED_PIECE_BYTES,
-        // One size known from the first byte of the frame on: the decoder needs no window beside its output.
-        pledgedSrcSize: bytes.length,
-        params: { [constants.ZSTD_c_compressionLevel]: LEVEL },
-      })
-      // A copy of its own size: a short one is a view of a whole piece.
-      const worth = coded.length <= bytes.length * CODED_LEAF_WORTH ? new Uint8Array(coded) : undefined
-      known.set(cid, { coded: worth })
-      return worth
+      return await work()
     } finally {
       slots.free()
       measuredAt = clock()
@@ -96,29 +144,75 @@ export function createLeafCoder({
     }
   }
 
+  /** Once for all who ask meanwhile, and only when it pays. */
+  const once = async (
+    key: string,
+    leaf: CodableLeaf,
+    work: () => Promise<CodedLeaf | undefined>,
+    options: CallOptions,
+  ): Promise<CodedLeaf | undefined> => {
+    const same = underWay.get(key)
+    if (same !== undefined) return same
+    const { peer } = leaf
+    const own = asked.get(peer) ?? 0
+    if (!pays(leaf, own)) return undefined
+    asked.set(peer, own + 1)
+    const running = run(work, options)
+    underWay.set(key, running)
+    try {
+      return await running
+    } finally {
+      underWay.delete(key)
+      const left = (asked.get(peer) ?? 1) - 1
+      if (left > 0) asked.set(peer, left)
+      else asked.delete(peer)
+    }
+  }
+
   return {
-    ready: (cid) => known.get(cid)?.coded,
+    ready(cid, dictionary) {
+      if (dictionary !== undefined) {
+        const difference = known.get(keyOf(cid, dictionary))
+        // A smaller form may still be made.
+        if (difference === undefined) return undefined
+        if (difference.coded !== undefined) return difference.coded
+      }
+      return known.get(cid)?.coded
+    },
 
     async code(leaf, options) {
-      const { cid, bytes, peer } = leaf
+      const { cid, bytes, dictionary } = leaf
       if (bytes.length < CODED_LEAF_MIN_BYTES) return undefined
+      if (dictionary !== undefined) {
+        const key = keyOf(cid, dictionary.cid.toString())
+        const found = known.get(key)
+        const difference =
+          found === undefined
+            ? await once(key, leaf, () => codeDifference(leaf, dictionary, options), options)
+            : found.coded
+        if (difference !== undefined) return difference
+      }
       const found = known.get(cid)
       if (found !== undefined) return found.coded
-      const same = underWay.get(cid)
-      if (same !== undefined) return same
-      const own = asked.get(peer) ?? 0
-      if (!pays(leaf, own)) return undefined
-      asked.set(peer, own + 1)
-      const running = run(leaf, options)
-      underWay.set(cid, running)
-      try {
-        return await running
-      } finally {
-        underWay.delete(cid)
-        const left = (asked.get(peer) ?? 1) - 1
-        if (left > 0) asked.set(peer, left)
-        else asked.delete(peer)
-      }
+      return once(cid, leaf, () => codePlain(leaf), options)
     },
   }
+}
+
+function keyOf(cid: string, dictionary: string): string {
+  return `${cid} ${dictionary}`
+}
+
+function isWorth(coded: Uint8Array, bytes: Uint8Array): boolean {
+  return coded.length <= bytes.length * CODED_LEAF_WORTH
+}
+
+function encode(bytes: Uint8Array, dictionary?: Uint8Array): Promise<Uint8Array> {
+  return compress(bytes, {
+    chunkSize: CODED_PIECE_BYTES,
+    // One size known from the first byte of the frame on: the decoder needs no window beside its output.
+    pledgedSrcSize: bytes.length,
+    params: { [constants.ZSTD_c_compressionLevel]: LEVEL },
+    ...(dictionary === undefined ? {} : { dictionary }),
+  })
 }

@@ -2,6 +2,7 @@ import type { WireCount } from '../operations/wire-count.ts'
 import type { LentBlock } from '../spool/local-blocks.ts'
 import { bodyOfHead, refusal } from './answer.ts'
 import type { Answer, Headers } from './answer.ts'
+import type { CodedLeaf } from './leaf-coder.ts'
 import { etagListed, formatContentRange, selectBytes } from './selection.ts'
 import type { SelectionRequest } from './selection.ts'
 
@@ -16,13 +17,15 @@ export interface RawBlock {
 }
 
 export interface BlockCoding {
+  /** CID of the block from which the difference may be told. */
+  readonly dictionary: string | undefined
   /** The coded form, when there is no need to make it. */
-  ready(): Uint8Array | undefined
+  ready(): CodedLeaf | undefined
   /** Undefined when the block had better go out as it is. */
-  code(bytes: Uint8Array): Promise<Uint8Array | undefined>
+  code(bytes: Uint8Array): Promise<CodedLeaf | undefined>
 }
 
-/** As it is, or in zstd when that is asked for, pays, and all of it is wanted: a range is one of the raw form, always. */
+/** As it is, or coded when that is asked for, pays, and all of it is wanted: a range is one of the raw form, always. */
 export async function rawAnswer(
   block: RawBlock,
   request: SelectionRequest,
@@ -67,28 +70,34 @@ async function wholeAnswer(
   { headers, given }: { headers: Headers; given: WireCount },
 ): Promise<Answer> {
   // Another form has another validator (RFC 9110 8.8.3).
-  const codedTag = `"${text}.raw.zst"`
-  const codedHead = { status: 200, headers: { ...headers, ETag: codedTag, 'Content-Encoding': 'zstd' } }
-  if (coding !== undefined && etagListed(request.header('if-none-match'), codedTag)) {
-    return { ...codedHead, status: 304, body: '' }
+  const tagOf = (form: CodedLeaf['coding']): string =>
+    form === 'zstd' ? `"${text}.raw.zst"` : `"${text}.raw.dcz.${coding?.dictionary ?? ''}"`
+  const headOf = (form: CodedLeaf['coding']): { status: number; headers: Headers } => ({
+    status: 200,
+    headers: { ...headers, ETag: tagOf(form), 'Content-Encoding': form },
+  })
+  const send = (leaf: CodedLeaf): Answer => {
+    given.add(size, leaf.bytes.length, leaf.coding === 'dcz')
+    return { ...headOf(leaf.coding), body: leaf.bytes }
+  }
+  if (coding !== undefined) {
+    const forms = coding.dictionary === undefined ? (['zstd'] as const) : (['dcz', 'zstd'] as const)
+    const had = forms.find((form) => etagListed(request.header('if-none-match'), tagOf(form)))
+    if (had !== undefined) return { ...headOf(had), status: 304, body: '' }
   }
   const ready = coding?.ready()
   if (request.method === 'HEAD') {
     // How large the coded form is, only making it tells.
     return ready === undefined
       ? { status: 200, headers, body: bodyOfHead(size) }
-      : { ...codedHead, body: bodyOfHead(ready.length) }
+      : { ...headOf(ready.coding), body: bodyOfHead(ready.bytes.length) }
   }
-  if (ready !== undefined) {
-    given.add(size, ready.length)
-    return { ...codedHead, body: ready }
-  }
+  if (ready !== undefined) return send(ready)
   const lent = await lend()
   const coded = await coding?.code(lent.bytes)
   if (coded !== undefined) {
     lent.release()
-    given.add(size, coded.length)
-    return { ...codedHead, body: coded }
+    return send(coded)
   }
   given.add(size, size)
   return { status: 200, headers, body: lent.bytes, sent: () => lent.release() }

@@ -5,18 +5,26 @@ export interface WireBytes {
 }
 
 export interface WireCount {
-  add(bytes: number, wireBytes: number): void
+  /** @param byDifference from another block that the peer has */
+  add(bytes: number, wireBytes: number, byDifference?: boolean): void
   total(): WireBytes
+  /** Of the total those that went by difference. */
+  byDifference(): WireBytes
 }
 
 export function createWireCount(): WireCount {
   let bytes = 0
   let wireBytes = 0
+  const differences = { bytes: 0, wireBytes: 0 }
   return {
-    add(more, moreOnWire) {
+    add(more, moreOnWire, byDifference = false) {
       bytes += more
       wireBytes += moreOnWire
+      if (!byDifference) return
+      differences.bytes += more
+      differences.wireBytes += moreOnWire
     },
     total: () => ({ bytes, wireBytes }),
+    byDifference: () => ({ ...differences }),
   }
 }

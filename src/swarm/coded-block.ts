@@ -2,6 +2,13 @@ import { promisify } from 'node:util'
 import { constants, zstdDecompress } from 'node:zlib'
 import { CODED_WINDOW_LOG, DECODED_SLACK_BYTES } from '../limits.ts'
 import { messageOf } from '../log.ts'
+import type { CallOptions, OldBlock } from '../source.ts'
+import { DCZ_HEADER_BYTES, isDczHeader, isPlainDictionary } from './dcz.ts'
+
+/** The block that a difference was to be told from is not to be had here, after all. */
+export class OldBlockGoneError extends Error {
+  override readonly name = 'OldBlockGoneError'
+}
 
 /** What came is not one zstd frame of a block. */
 export class CodedBlockError extends Error {
@@ -21,7 +28,11 @@ const decompress = promisify(zstdDecompress)
  *
  * @throws CodedBlockError
  */
-export async function decodeBlock(coded: Uint8Array, maxBytes: number): Promise<Uint8Array> {
+export async function decodeBlock(
+  coded: Uint8Array,
+  maxBytes: number,
+  dictionary?: Uint8Array,
+): Promise<Uint8Array> {
   try {
     return await decompress(coded, {
       maxOutputLength: maxBytes,
@@ -29,10 +40,39 @@ export async function decodeBlock(coded: Uint8Array, maxBytes: number): Promise<
       chunkSize: maxBytes + DECODED_SLACK_BYTES,
       rejectGarbageAfterEnd: true,
       params: { [constants.ZSTD_d_windowLogMax]: CODED_WINDOW_LOG },
+      ...(dictionary === undefined ? {} : { dictionary }),
     })
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
     throw new CodedBlockError(reasonOf(code, cause, maxBytes), code === 'Z_BUF_ERROR', { cause })
+  }
+}
+
+/**
+ * A body of `dcz` (RFC 9842): the header names the dictionary that was asked for, one frame follows.
+ *
+ * @throws CodedBlockError, OldBlockGoneError
+ */
+export async function decodeDifference(
+  body: Uint8Array,
+  maxBytes: number,
+  old: OldBlock,
+  options: CallOptions,
+): Promise<Uint8Array> {
+  if (body.length < DCZ_HEADER_BYTES) {
+    throw new CodedBlockError(`dcz: expected ${DCZ_HEADER_BYTES} bytes of header, got ${body.length}`, true)
+  }
+  if (!isDczHeader(body.subarray(0, DCZ_HEADER_BYTES), old.digest)) {
+    throw new CodedBlockError('dcz: expected the header of the dictionary that was named, got another', false)
+  }
+  const lent = await old.lend(options)
+  if (lent === undefined) throw new OldBlockGoneError('the older block is not here any more')
+  try {
+    if (!isPlainDictionary(lent.bytes))
+      throw new OldBlockGoneError('the older block looks like a trained dictionary')
+    return await decodeBlock(body.subarray(DCZ_HEADER_BYTES), maxBytes, lent.bytes)
+  } finally {
+    lent.release()
   }
 }
 

@@ -56,7 +56,12 @@ export function openNeighbour(
   const { id, url } = neighbour
   const cost = costOf(neighbour)
   const { blocks: sourceId, nars: streamId } = sourcesOf(id)
-  const gateway = createGatewaySource({ url: url.href.replace(/\/$/, ''), id: sourceId, cost })
+  const gateway = createGatewaySource({
+    url: url.href.replace(/\/$/, ''),
+    id: sourceId,
+    cost,
+    isNarswarm: isNarswarmId(id),
+  })
   const cache = createUpstream(
     {
       url,

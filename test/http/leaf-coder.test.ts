@@ -32,8 +32,10 @@ test('whatever is coded is the leaf again, in one frame that tells its size', as
   )
   await fc.assert(
     fc.asyncProperty(bytes, async (one) => {
-      const coded = await coder.code(leaf(one), options)
-      if (coded === undefined) return
+      const answer = await coder.code(leaf(one), options)
+      if (answer === undefined) return
+      assert.equal(answer.coding, 'zstd')
+      const { bytes: coded } = answer
       assert.ok(coded.length < one.length)
       assert.ok(zstdDecompressSync(coded, { maxOutputLength: one.length }).equals(one))
       assert.equal(coded.buffer.byteLength, coded.length)
@@ -132,7 +134,7 @@ test('coded leaves take no more memory than they may', async () => {
     assert.ok((await coder.code(one, options)) !== undefined)
   }
   const held = cids.map((cid) => coder.ready(cid)).filter((coded) => coded !== undefined)
-  const buffers = new Set(held.map(({ buffer }) => buffer))
+  const buffers = new Set(held.map(({ bytes }) => bytes.buffer))
   const bytes = [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0)
   assert.ok(bytes <= CODED_LEAVES_MAX_BYTES, `${bytes} bytes`)
   assert.ok(held.length > 100, `${held.length} leaves`)
