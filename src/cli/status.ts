@@ -89,10 +89,14 @@ function printStatus(output: Output, it: StatusDocument): void {
 
 function blockFacts({ got, given }: BlocksReport): string[] {
   return [['got', got] as const, ['given over HTTP', given] as const].flatMap(
-    ([verb, { bytes, wire_bytes: wireBytes }]) => {
+    ([verb, { bytes, wire_bytes: wireBytes, by_difference: so }]) => {
       if (bytes === 0) return []
       const wire = wireBytes === bytes ? '' : `, ${formatBytes(wireBytes)} on the wire`
-      return [`${formatBytes(bytes)} ${verb}${wire}`]
+      const difference =
+        so === undefined
+          ? ''
+          : `; ${formatBytes(so.bytes)} of it as the difference from what was there, ${formatBytes(so.wire_bytes)} on the wire`
+      return [`${formatBytes(bytes)} ${verb}${wire}${difference}`]
     },
   )
 }

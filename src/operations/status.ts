@@ -13,13 +13,16 @@ import { SOURCE_KINDS } from '../source.ts'
 import type { SourceKind } from '../source.ts'
 import type { NarCounts } from '../substitute/tally.ts'
 import type { UpstreamStatus } from '../upstream/upstream.ts'
-import type { WireBytes } from './wire-count.ts'
+import { createWireCount } from './wire-count.ts'
+import type { WireBytes, WireCount } from './wire-count.ts'
 
 interface SourceStatus {
   readonly id: string
   readonly bytes: number
   /** What those were on the wire, coded or not; of sources of blocks alone. */
   readonly wire_bytes?: number
+  /** Of both those of blocks that came as the difference from one that is here; absent where there were none. */
+  readonly by_difference?: WireCounts
   /** Average of a block, milliseconds; absent before the first. */
   readonly average_ms?: number
   readonly faults: number
@@ -105,10 +108,15 @@ export interface BlocksReport {
   readonly given: WireReport
 }
 
-interface WireReport {
+interface WireCounts {
   readonly bytes: number
   /** What those were on the wire: fewer when leaves went coded. */
   readonly wire_bytes: number
+}
+
+interface WireReport extends WireCounts {
+  /** Of them those that went as the difference from an older block; absent where there were none. */
+  readonly by_difference?: WireCounts
 }
 
 /** Bytes of the NARs that were put together since `started`, as they are and not as they were packed. */
@@ -286,6 +294,7 @@ export function describeSources(scores: Scores): SourceStatus[] {
       id,
       bytes: score.bytes,
       ...(score.wireBytes === undefined ? {} : { wire_bytes: score.wireBytes }),
+      ...describeDifferences(score.byDifference),
       ...(score.averageMs === undefined ? {} : { average_ms: Math.round(score.averageMs) }),
       faults: score.faults,
       lies: score.lies,
@@ -293,14 +302,23 @@ export function describeSources(scores: Scores): SourceStatus[] {
     }))
 }
 
-export function describeBlocks(scores: Scores, given: WireBytes): BlocksReport {
-  const got = { bytes: 0, wire_bytes: 0 }
-  for (const { bytes, wireBytes } of scores.all().values()) {
+export function describeBlocks(scores: Scores, given: WireCount): BlocksReport {
+  const got = createWireCount()
+  for (const { bytes, wireBytes, byDifference: so } of scores.all().values()) {
     if (wireBytes === undefined) continue
-    got.bytes += bytes
-    got.wire_bytes += wireBytes
+    got.add(bytes - so.bytes, wireBytes - so.wireBytes)
+    got.add(so.bytes, so.wireBytes, true)
   }
-  return { got, given: { bytes: given.bytes, wire_bytes: given.wireBytes } }
+  return { got: describeWire(got), given: describeWire(given) }
+}
+
+function describeWire(count: WireCount): WireReport {
+  const { bytes, wireBytes } = count.total()
+  return { bytes, wire_bytes: wireBytes, ...describeDifferences(count.byDifference()) }
+}
+
+function describeDifferences({ bytes, wireBytes }: WireBytes): Pick<WireReport, 'by_difference'> {
+  return bytes === 0 ? {} : { by_difference: { bytes, wire_bytes: wireBytes } }
 }
 
 export function describeNars({ byKind }: NarCounts): NarsReport[] {

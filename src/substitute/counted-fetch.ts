@@ -10,6 +10,7 @@ export async function countedFetch(
   { signal, onBytes }: CallOptions & { onBytes: (count: number) => void },
 ): Promise<CountedBlock> {
   let told = 0
+  let byDifference = false
   const bytes = await source.fetch(
     {
       ...block,
@@ -17,16 +18,19 @@ export async function countedFetch(
         told += count
         onBytes(count)
       },
+      onDifference: () => void (byDifference = true),
     },
     { signal },
   )
   const wireBytes = told === 0 ? bytes.length : told
   if (told < bytes.length) onBytes(bytes.length - told)
-  return { bytes, wireBytes }
+  return { bytes, wireBytes, byDifference }
 }
 
 export interface CountedBlock {
   readonly bytes: Uint8Array
   /** As many as the block has when the source does not tell. */
   readonly wireBytes: number
+  /** From an older block that is here. */
+  readonly byDifference: boolean
 }

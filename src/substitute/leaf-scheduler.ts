@@ -11,6 +11,7 @@ import { LEAF_BYTES } from '../dag/profile.ts'
 import { checkLeaf, DagError } from '../dag/reader.ts'
 import type { DagLink } from '../dag/reader.ts'
 import {
+  CODED_LEAF_MIN_BYTES,
   LEAF_IN_FLIGHT_PER_SOURCE_COUNT,
   LEAF_LATE_FLOOR_MS,
   LEAF_QUICK_MS,
@@ -25,6 +26,7 @@ import { COST, SourceFaultError } from '../source.ts'
 import { countedFetch } from './counted-fetch.ts'
 import { BlockUnavailableError, WayStalledError } from './errors.ts'
 import { createLeafHasher } from './leaf-hasher.ts'
+import type { OldLeafAt } from './older-leaves.ts'
 import type { SourceRoster } from './roster.ts'
 
 export interface Leaf {
@@ -79,9 +81,10 @@ export async function* fetchLeaves(
     /** How many leaves we may have by now. */
     share?: () => number
     onBytes?: (count: number, from: BlockSource) => void
+    oldLeafAt?: OldLeafAt | undefined
   },
 ): AsyncGenerator<Leaf, void, undefined> {
-  const { signal, buffers, share = () => LEAF_WINDOW_COUNT, onBytes } = options
+  const { signal, buffers, share = () => LEAF_WINDOW_COUNT, onBytes, oldLeafAt } = options
   let width = roster.isQuick() ? LEAF_WINDOW_COUNT : LEAF_WINDOW_START_COUNT
   const window: Slot[] = []
   let exhausted = false
@@ -134,8 +137,11 @@ export async function* fetchLeaves(
       const into = buffers?.take()
       const hasher = into && createLeafHasher(into)
       const lending = into && hasher && { into, onPlaced: (count: number) => hasher.came(count) }
-      const block = { cid: link.cid, maxBytes: LEAF_BYTES, offset: link.offset, ...lending }
-      const { bytes, wireBytes } = await countedFetch(source, block, {
+      // Smaller ones nobody codes.
+      const isNamed = oldLeafAt !== undefined && link.size >= CODED_LEAF_MIN_BYTES
+      const old = isNamed ? { old: () => oldLeafAt(link.offset) } : undefined
+      const block = { cid: link.cid, maxBytes: LEAF_BYTES, offset: link.offset, ...lending, ...old }
+      const { bytes, ...counts } = await countedFetch(source, block, {
         signal: attempt.signal,
         onBytes(count) {
           roster.heard(source)
@@ -146,7 +152,7 @@ export async function* fetchLeaves(
       if (into !== undefined && !lent) buffers?.give(into)
       if (slot.result !== undefined) return
       checkLeaf(link, bytes, hasher?.digestOf(bytes))
-      release({ bytes: bytes.length, wireBytes })
+      release({ bytes: bytes.length, ...counts })
       if (source.cost !== COST.local) adapt(roster.now() - begun)
       settle(slot, { bytes, from: source.id, lent, holders: 0 })
     } catch (error) {

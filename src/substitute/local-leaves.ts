@@ -4,7 +4,7 @@ import type { BlockSource, SourceId } from '../source.ts'
 import type { LocalBlocks } from '../spool/local-blocks.ts'
 
 /** Of whichever NAR, in spool or store. */
-export const LOCAL: SourceId = 'local'
+const LOCAL: SourceId = 'local'
 
 /** What is not here, or not as it was indexed, is a miss. */
 export function createLocalLeaves(

@@ -22,7 +22,11 @@ import type { Scores } from './scores.ts'
  * for its slowness, `overtaken` when its whole way was, or nothing when another source was quicker.
  */
 type Release = (
-  outcome?: { bytes: number; wireBytes?: number } | { error: unknown } | 'stalled' | 'overtaken',
+  outcome?:
+    | { bytes: number; wireBytes?: number; byDifference?: boolean }
+    | { error: unknown }
+    | 'stalled'
+    | 'overtaken',
 ) => void
 
 export interface SourceRoster {
@@ -171,8 +175,10 @@ export function createRoster(
             log.debug({ source: source.id }, 'source gave nothing, another way took over')
           }
         } else if ('bytes' in outcome) {
-          const { bytes, wireBytes } = outcome
-          scores.delivered(source.id, bytes, clock() - at, isElsewhere(source) ? wireBytes : undefined)
+          const { bytes, wireBytes, byDifference = false } = outcome
+          const onWire =
+            wireBytes === undefined || !isElsewhere(source) ? undefined : { bytes: wireBytes, byDifference }
+          scores.delivered(source.id, bytes, clock() - at, onWire)
           if (isElsewhere(source)) scores.answered(ALL_BLOCKS)
         } else {
           failed(source, request, at, outcome.error)

@@ -25,6 +25,7 @@ import { fetchChildren } from './fetch-children.ts'
 import type { FirstBytes } from './first-bytes.ts'
 import { fetchLeaves } from './leaf-scheduler.ts'
 import type { LeafShares } from './leaf-shares.ts'
+import type { OldLeafAt } from './older-leaves.ts'
 import type { SourceRoster } from './roster.ts'
 import type { Scores } from './scores.ts'
 import { firstByteMs, paceId } from './ways.ts'
@@ -38,6 +39,8 @@ export interface RunnerDeps {
   readonly scores: Scores
   /** Children of a root that were fetched ahead. */
   rootChildren(nar: NarRef): readonly DagLink[] | undefined
+  /** Leaves that others may tell differences from. */
+  readonly oldLeafAt?: OldLeafAt | undefined
   readonly clock: () => number
   readonly log: Log
 }
@@ -180,7 +183,8 @@ async function* leafPieces(
   )
   const share = deps.shares.join()
   try {
-    const leaves = fetchLeaves(links, roster, { ...options, buffers: deps.buffers, share: share.count })
+    const { buffers, oldLeafAt } = deps
+    const leaves = fetchLeaves(links, roster, { ...options, buffers, share: share.count, oldLeafAt })
     for await (const leaf of leaves) {
       const { bytes, from, link } = leaf
       yield { bytes, from, digest: link.cid.multihash.digest, release: () => leaf.release() }

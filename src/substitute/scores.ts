@@ -17,14 +17,26 @@ interface Score {
   readonly bytes: number
   /** What those bytes were on the wire; undefined when nobody counted it. */
   readonly wireBytes: number | undefined
+  /** Of both those of blocks that came as the difference from one that is here. */
+  readonly byDifference: WireBytes
   readonly faults: number
   readonly lies: number
   /** Milliseconds of the clock until which it is not asked. */
   readonly outUntil: number
 }
 
+interface WireBytes {
+  readonly bytes: number
+  readonly wireBytes: number
+}
+
 export interface Scores {
-  delivered(id: SourceId, bytes: number, tookMs: number, wireBytes?: number): void
+  delivered(
+    id: SourceId,
+    bytes: number,
+    tookMs: number,
+    onWire?: { readonly bytes: number; readonly byDifference: boolean },
+  ): void
   /** So many bytes came, and then no more of them: counted, and nothing is made of it. */
   received(id: SourceId, bytes: number): void
   /** It answered, though not with bytes: whatever it failed at before is over. */
@@ -74,6 +86,7 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
     averageMs: number | undefined
     bytes: number
     wireBytes: number | undefined
+    byDifference: WireBytes
     faults: number
     lies: number
     inARow: number
@@ -92,6 +105,7 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
         averageMs: undefined,
         bytes: 0,
         wireBytes: undefined,
+        byDifference: { bytes: 0, wireBytes: 0 },
         faults: 0,
         lies: 0,
         inARow: 0,
@@ -120,11 +134,15 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
   }
 
   return {
-    delivered(id, bytes, tookMs, wireBytes) {
+    delivered(id, bytes, tookMs, onWire) {
       const one = entry(id)
       one.averageMs = one.averageMs === undefined ? tookMs : one.averageMs * (1 - NEWEST) + tookMs * NEWEST
       one.bytes += bytes
-      if (wireBytes !== undefined) one.wireBytes = (one.wireBytes ?? 0) + wireBytes
+      if (onWire !== undefined) one.wireBytes = (one.wireBytes ?? 0) + onWire.bytes
+      if (onWire?.byDifference === true) {
+        const { byDifference: so } = one
+        one.byDifference = { bytes: so.bytes + bytes, wireBytes: so.wireBytes + onWire.bytes }
+      }
       one.deliveredAt = clock()
       forgive(one)
       listener?.answered(id)

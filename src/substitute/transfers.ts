@@ -32,6 +32,7 @@ import { createLeafShares } from './leaf-shares.ts'
 import { createLocalLeaves } from './local-leaves.ts'
 import { createLocalNars } from './local-nars.ts'
 import type { VerifiedNarInfo } from './policy.ts'
+import type { OlderLeaves } from './older-leaves.ts'
 import { createProber } from './probe.ts'
 import { createProgress } from './progress.ts'
 import type { Resolver } from './resolve.ts'
@@ -83,6 +84,8 @@ export function createTransfers(deps: {
   blockSources: BlockSources
   /** Absent: NARs are not made of older paths. */
   rewriting?: Rewriting | undefined
+  /** Absent: nobody is asked for differences. */
+  olderLeaves?: OlderLeaves | undefined
   scores: Scores
   /** Whether others may have this NAR once it is here. */
   shareable(info: VerifiedNarInfo): boolean
@@ -146,6 +149,7 @@ export function createTransfers(deps: {
         createLocalLeaves(deps.blocks, deps.shareable(info) ? 'shared' : 'all'),
         ...(guess === undefined ? [] : [guess.leaves]),
       ],
+      oldLeafAt: deps.olderLeaves?.of(info),
       buffers,
       shares,
       firstBytes,

@@ -14,6 +14,7 @@ import type { BlockSource, NarInfoSource } from '../source.ts'
 import { storeNarInfos } from '../store/narinfo-source.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import { createNameIndex } from '../store/name-index.ts'
+import { createOlderLeaves } from '../substitute/older-leaves.ts'
 import { createResolver } from '../substitute/resolve.ts'
 import type { Resolver } from '../substitute/resolve.ts'
 import { createRewriting } from '../substitute/rewriting.ts'
@@ -100,8 +101,7 @@ export function createEngine(
     log,
   })
   const shareable = (info: NarInfo): boolean => shares(config) && sharePolicy.allows(info)
-  const names =
-    store === undefined || !config.upgrade.rewrite ? undefined : createNameIndex(store.registered, { log })
+  const names = store && createNameIndex(store.registered, { log })
   const upgrades =
     store && names && config.upgrade.rewrite
       ? { names, rewriting: createRewriting({ store, names, clock: stopwatch, log }) }
@@ -122,6 +122,10 @@ export function createEngine(
     store,
     blockSources,
     rewriting: upgrades?.rewriting,
+    olderLeaves:
+      store &&
+      names &&
+      createOlderLeaves({ store, names, index, blocks, mayName: (info) => sharePolicy.allows(info), log }),
     scores,
     shareable,
     // What none may have from us is none of their business either.

@@ -66,7 +66,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     nars: describeNars(transfers.counts()),
     fetched: describeFetched(transfers.counts()),
     sources: describeSources(scores),
-    blocks: describeBlocks(scores, given.total()),
+    blocks: describeBlocks(scores, given),
     ...(shares(config)
       ? { uploads: describeUploads(swarm.upload.total(), config.share.upload, budgets.report()) }
       : {}),

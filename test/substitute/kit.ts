@@ -8,9 +8,10 @@ import { fingerprint } from '../../src/nix/fingerprint.ts'
 import { trustedKeys } from '../../src/nix/key.ts'
 import type { SecretKey } from '../../src/nix/key.ts'
 import type { NarInfo } from '../../src/nix/narinfo.ts'
+import { splitName } from '../../src/nix/package-name.ts'
 import { encodeNix32 } from '../../src/nix/nix32.ts'
 import { sign } from '../../src/nix/signature.ts'
-import { hashPartOf, parseStorePathBaseName } from '../../src/nix/store-path.ts'
+import { hashPartOf, nameOf, parseStorePathBaseName } from '../../src/nix/store-path.ts'
 import type { StorePath } from '../../src/nix/store-path.ts'
 import { COST, SourceFaultError, SourceMissError } from '../../src/source.ts'
 import type { BlockSource, Cost, NarInfoCandidate, NarInfoSource, StreamSource } from '../../src/source.ts'
@@ -19,6 +20,8 @@ import { createLocalBlocks } from '../../src/spool/local-blocks.ts'
 import type { SpoolDeps } from '../../src/spool/spool.ts'
 import type { LocalStore } from '../../src/store/local-store.ts'
 import { createNarInfoTable } from '../../src/substitute/narinfo-table.ts'
+import { createOlderLeaves } from '../../src/substitute/older-leaves.ts'
+import type { OlderLeaves } from '../../src/substitute/older-leaves.ts'
 import { createPolicy } from '../../src/substitute/policy.ts'
 import { createResolver } from '../../src/substitute/resolve.ts'
 import type { Rewriting } from '../../src/substitute/rewriting.ts'
@@ -229,6 +232,8 @@ export async function engine(
     peers?: BlockSource[]
     store?: LocalStore
     rewriting?: Rewriting
+    /** Older NARs that Nix has here, newest first, as far as the index knows them. */
+    older?: readonly NarInfo[]
     spool?: Partial<SpoolDeps>
     shareable?: boolean
     neighbours?: Neighbours
@@ -279,6 +284,10 @@ export async function engine(
     store,
     blockSources: () => [...near.blocks(), ...blockSources],
     rewriting,
+    olderLeaves:
+      parts.older === undefined
+        ? undefined
+        : olderLeavesOf(parts.older, { index, blocks, mayName: () => true, log }),
     scores,
     clock,
     log,
@@ -291,6 +300,32 @@ export async function engine(
   })
   t.after(() => transfers.close())
   return { ...bench, index, blocks, table, resolver, scores, badRoots, transfers, sources }
+}
+
+/** What a store with these paths would give. */
+export function olderLeavesOf(
+  infos: readonly NarInfo[],
+  deps: Omit<Parameters<typeof createOlderLeaves>[0], 'store' | 'names'>,
+): OlderLeaves {
+  return createOlderLeaves({
+    ...deps,
+    store: {
+      pathInfo(hashPart) {
+        const info = infos.find(({ storePath }) => hashPartOf(storePath) === hashPart)
+        if (info === undefined) return undefined
+        const { storePath, narHash, narSize, references, signatures } = info
+        const rest = { ultimate: false, registeredAt: 0 }
+        return { storePath, narHash, narSize, references, signatures, ...rest }
+      },
+    },
+    names: {
+      samePackage: (packageName, max) =>
+        infos
+          .map(({ storePath }) => storePath)
+          .filter((path) => splitName(nameOf(path)).packageName === packageName)
+          .slice(0, max),
+    },
+  })
 }
 
 export type Engine = Awaited<ReturnType<typeof engine>>
