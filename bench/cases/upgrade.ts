@@ -1,10 +1,17 @@
-/** What an older path costs: rewriting and proving a NAR against hashing it alone, and finding that there is none. */
+/**
+ * What an older path costs: rewriting and proving a NAR against hashing it alone, finding that there is none, and coding leaves
+ * as the difference from older ones against coding them plainly.
+ */
 import { createWriteStream } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { layoutNar } from '../../src/nix/nar-layout.ts'
+import { createRewriter } from '../../src/nix/rewriter.ts'
+import type { ByteRange } from '../../src/source.ts'
 import { streamNar } from '../../src/store/nar-stream.ts'
+import { streamRewritten } from '../../src/store/rewritten-nar.ts'
 import { walkStorePath } from '../../src/store/walk.ts'
 import { run } from '../kit/child.ts'
 import type { BenchContext } from '../kit/context.ts'
@@ -12,6 +19,8 @@ import { makeRebuild, rebuildPairs } from '../kit/rebuild.ts'
 import { median, note, report } from '../kit/report.ts'
 
 const NAR_BYTES = 200_000_000
+const DIFFERENCES_BYTES = 60_000_000
+const SHIFT_EVERY_BYTES = 20_000
 const ROUNDS = 5
 const PAIRS_COUNTS = [1, 30] as const
 const PATHS_COUNT = 200_000
@@ -20,7 +29,73 @@ const LOOK_UPS_COUNT = 20_000
 export async function benchUpgrade({ dir }: BenchContext): Promise<boolean> {
   const rewritten = await benchRewriting(dir)
   const missed = await benchMisses(dir)
-  return rewritten && missed
+  const coded = await benchDifferences(dir)
+  return rewritten && missed && coded
+}
+
+interface Coded {
+  readonly bytes: number
+  readonly plainMs: number
+  readonly differenceMs: number
+  readonly plainBytes: number
+  readonly differenceBytes: number
+}
+
+/** Rebuilds, whose leaves differ in their references; and what a new version may be, all of whose bytes have moved a little. */
+async function benchDifferences(dir: string): Promise<boolean> {
+  let passed = true
+  const olderTree = await makeRebuild(join(dir, 'older'), DIFFERENCES_BYTES, rebuildPairs(30))
+  const older = await readFile(await dump(olderTree, join(dir, 'older.nar')))
+  const files = { rebuilds: join(dir, 'rebuilt.nar'), shifted: join(dir, 'shifted.nar') }
+  const rewriter = createRewriter(rebuildPairs(30))
+  const old = {
+    narSize: older.length,
+    read: (range: ByteRange, target: Uint8Array) => {
+      target.set(older.subarray(range.start, range.end))
+      return Promise.resolve()
+    },
+  }
+  const signal = AbortSignal.timeout(600_000)
+  const whole = { start: 0, end: older.length }
+  await pipeline(
+    Readable.from(streamRewritten(old, rewriter, whole, { signal })),
+    createWriteStream(files.rebuilds),
+  )
+  await writeFile(files.shifted, shift(older))
+  for (const [kind, file] of Object.entries(files)) {
+    const ours: number[] = []
+    const floor: number[] = []
+    for (let round = 0; round <= ROUNDS; round++) {
+      const told = await run<Coded>('code-leaves', { file, olderFile: join(dir, 'older.nar'), round })
+      const { bytes, plainMs, differenceMs, plainBytes, differenceBytes } = told
+      const rates = { difference: bytes / differenceMs / 1000, plain: bytes / plainMs / 1000 }
+      note(
+        `  ${kind}: dcz ${rates.difference.toFixed(0)} MB/s to ${(differenceBytes / 1e6).toFixed(3)} MB, zstd ${rates.plain.toFixed(0)} MB/s to ${(plainBytes / 1e6).toFixed(1)} MB`,
+      )
+      if (round === 0) continue
+      ours.push(rates.difference)
+      floor.push(rates.plain)
+    }
+    const reached = report({
+      bench: `coding leaves by difference, programs, ${kind}`,
+      unit: 'MB/s',
+      ours: median(ours),
+      peer: 'zstd level 3 of the same leaves',
+      theirs: median(floor),
+      bar: { atLeastRatio: 0.5 },
+    })
+    passed = reached && passed
+  }
+  return passed
+}
+
+/** Some bytes more here, some less there. */
+function shift(bytes: Buffer): Buffer {
+  const parts: Buffer[] = []
+  for (let at = 0; at < bytes.length; at += SHIFT_EVERY_BYTES) {
+    parts.push(bytes.subarray(at + 13, at + SHIFT_EVERY_BYTES), Buffer.from(`moved ${at}`))
+  }
+  return Buffer.concat(parts)
 }
 
 async function benchRewriting(dir: string): Promise<boolean> {
