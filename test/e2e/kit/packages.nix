@@ -61,8 +61,20 @@ let
     unchanged = build "unchanged-1.0" "seq 1 1000 > $out" { };
     top = build "generation" "echo $small $unchanged > $out" { inherit small unchanged; };
   };
+
+  # One package in two versions: nothing of it gets smaller by itself, and some bytes of each MiB differ.
+  versioned = number: build "versioned-1.${toString number}" ''
+    mkdir -p $out/share
+    for part in 1 2 3 4 5 6 7 8; do
+      head -c ''${part}000000 $base/share/data.bin | tail -c 1000000
+      echo "part $part of version $version"
+    done > $out/share/data
+  '' { base = random "base" 8000000; version = toString number; };
 in
 rec {
+  oldVersion = versioned 1;
+  newVersion = versioned 2;
+
   before = (generation 1).top;
   after = (generation 2).top;
 
