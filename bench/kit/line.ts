@@ -11,13 +11,14 @@ export const LINE_PIECE_BYTES = 16 * 1024
 /** What timers are late by is made good, but no more: a line saves nothing up. */
 const BURST_MS = 20
 
-export function createLine(bytesPerSecond: number): Line {
+/** @param burstMs what comes after a silence of so long comes at once: short, where somebody measures the line by small bodies */
+export function createLine(bytesPerSecond: number, burstMs = BURST_MS): Line {
   /** Until when the line is taken. */
   let takenUntil = 0
   return {
     async carry(bytes) {
       const now = performance.now()
-      takenUntil = Math.max(takenUntil, now - BURST_MS) + (bytes / bytesPerSecond) * 1000
+      takenUntil = Math.max(takenUntil, now - burstMs) + (bytes / bytesPerSecond) * 1000
       if (takenUntil > now) await sleep(takenUntil - now)
     },
   }

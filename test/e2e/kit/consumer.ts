@@ -13,13 +13,17 @@ export interface Consumer extends NixMachine {
   readonly url: string
 }
 
-/** @param feedSizes entries of each feed in `settings`, which are waited for */
+/**
+ * @param feedSizes entries of each feed in `settings`, which are waited for
+ * @param nix a store that has something already
+ */
 export async function openConsumer(
   stage: Stage,
   settings: Record<string, unknown>,
   feedSizes: readonly number[] = [],
+  nix?: NixMachine,
 ): Promise<Consumer> {
-  const machine = await openNixMachine(stage, 'machine')
+  const machine = nix ?? (await openNixMachine(stage, 'machine'))
   const narswarm = await startNarswarm(stage, 'consumer', { store_root: machine.root, ...settings })
   const { cache } = await narswarm.until(hasFeeds(...feedSizes))
   return { ...machine, narswarm, url: cache.url }

@@ -137,20 +137,23 @@ export async function startNarswarm(
   }
 }
 
-/** One that shares all that the keys of `publicKeys` signed, on loopback; the default keys when there are none. */
+/** Of one that shares all that the keys of `publicKeys` signed, on loopback; the default keys when there are none. */
+export function sharing(publicKeys?: readonly string[]): Record<string, unknown> {
+  return {
+    profile: 'pool',
+    peer: { listen: '127.0.0.1:0' },
+    swarm: { listen: ['/ip4/127.0.0.1/tcp/0'] },
+    ...(publicKeys === undefined ? {} : { trust: { keys: publicKeys }, share: { keys: publicKeys } }),
+  }
+}
+
 export function startPublisher(
   stage: Stage,
   name: string,
   settings: Record<string, unknown>,
   publicKeys?: readonly string[],
 ): Promise<Narswarm> {
-  return startNarswarm(stage, name, {
-    profile: 'pool',
-    peer: { listen: '127.0.0.1:0' },
-    swarm: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-    ...(publicKeys === undefined ? {} : { trust: { keys: publicKeys }, share: { keys: publicKeys } }),
-    ...settings,
-  })
+  return startNarswarm(stage, name, { ...sharing(publicKeys), ...settings })
 }
 
 /** Where others reach it. */
