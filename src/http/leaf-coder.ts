@@ -81,13 +81,15 @@ export function createLeafCoder({
   let averageMs = CODERS_START_MS
   let measuredAt = -Infinity
 
-  const pays = ({ bytes, linkBytesPerS }: CodableLeaf, own: number): boolean => {
+  const pays = ({ bytes, linkBytesPerS, dictionary }: CodableLeaf, own: number): boolean => {
     if (own >= CODERS_PEER_LEAVES_COUNT || underWay.size >= CODERS_LEAVES_COUNT) return false
     // A machine that was busy a minute ago may be idle now, and is only measured when it is tried.
     const leafMs = clock() - measuredAt > CODERS_PACE_MAX_AGE_MS ? CODERS_START_MS : averageMs
-    // Raw, those of this peer would wait for one another too: on the link.
-    const rawMs =
-      linkBytesPerS === undefined ? CODERS_WAIT_MS : ((own + 1) * bytes.length * 1000) / linkBytesPerS
+    // Raw, those of this peer would wait for one another too: on the link. One that differences alone came over stays
+    // unknown, as they are too short to measure it.
+    const inTurn = linkBytesPerS === undefined && dictionary === undefined ? 1 : own + 1
+    const leafOnLinkMs = linkBytesPerS === undefined ? CODERS_WAIT_MS : (bytes.length * 1000) / linkBytesPerS
+    const rawMs = inTurn * leafOnLinkMs
     return ((underWay.size + 1) * leafMs) / coders <= rawMs
   }
 

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { zstdDecompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
+import { rawCid, sha256 } from '../../src/dag/cid.ts'
 import { createLeafCoder } from '../../src/http/leaf-coder.ts'
 import type { CodableLeaf } from '../../src/http/leaf-coder.ts'
 import {
@@ -108,6 +109,28 @@ test('a coder that turned out slow is spared, and tried again after a minute', a
   assert.equal(await ask(), 0)
   now += 60_000
   assert.equal(await ask(), 1)
+})
+
+test('all of a window that are differences wait for their turns, though nobody knows the link', async () => {
+  let now = 0
+  // Coding a leaf takes 40 ms, on average, after the first of 180.
+  const coder = createLeafCoder({ clock: () => (now += 180) })
+  const older = pattern(MIB)
+  const dictionary = {
+    cid: rawCid(sha256(older)),
+    lend: async () => ({ bytes: older, release: () => {} }),
+  }
+  const ask = (more: Partial<CodableLeaf>) =>
+    codedOf(
+      Array.from({ length: CODERS_PEER_LEAVES_COUNT }, () =>
+        leaf(pattern(MIB), { linkBytesPerS: undefined, ...more }),
+      ),
+      coder,
+    )
+  assert.equal(await codedOf([leaf(pattern(MIB))], coder), 1)
+  assert.equal(await ask({ dictionary }), CODERS_PEER_LEAVES_COUNT)
+  // Plain ones are not so much smaller that they might wait.
+  assert.ok((await ask({})) < CODERS_PEER_LEAVES_COUNT)
 })
 
 test('who left while waiting for a coder is not waited for', async () => {
