@@ -26,7 +26,7 @@ export interface LocalNars {
   forget(info: VerifiedNarInfo, error: unknown): Promise<void>
 }
 
-export interface LocalReader {
+interface LocalReader {
   readonly from: 'spool' | 'store'
   /** @throws BlockUnavailableError, at any byte */
   read(range: ByteRange, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined>
