@@ -151,7 +151,8 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
       entry(id).bytes += bytes
     },
     answered(id) {
-      forgive(entry(id))
+      const known = entries.get(id)
+      if (known !== undefined) forgive(known)
       listener?.answered(id)
     },
     faulted(id, begunAt = Infinity, reason) {
