@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
-import { chmod, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { skipWithoutNix } from '../kit/nix.ts'
+import { flipByte } from './kit/flip-byte.ts'
 import { openBuilder } from './kit/builder.ts'
 import { openConsumer } from './kit/consumer.ts'
 import type { Consumer } from './kit/consumer.ts'
@@ -82,14 +82,3 @@ test('a new version from a peer that has the old one, too', { skip: skipWithoutN
     await consumer.narswarm.stop()
   })
 })
-
-async function flipByte(path: string, at: number): Promise<void> {
-  await chmod(path, 0o644)
-  const file = await open(path, 'r+')
-  const byte = Buffer.alloc(1)
-  await file.read(byte, 0, 1, at)
-  byte.writeUInt8(byte.readUInt8() ^ 1)
-  await file.write(byte, 0, 1, at)
-  await file.close()
-  await chmod(path, 0o444)
-}

@@ -3,6 +3,7 @@ import { chmod, open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { skipWithoutNix } from '../kit/nix.ts'
+import { flipByte } from './kit/flip-byte.ts'
 import { openBuilder } from './kit/builder.ts'
 import { openConsumer } from './kit/consumer.ts'
 import type { Consumer } from './kit/consumer.ts'
@@ -80,9 +81,11 @@ test('a rebuild that differs in store paths alone', { skip: skipWithoutNix() }, 
     const consumer = await open()
     const old = pathOf(oldPaths, 'first-1.0')
     const wanted = pathOf(newPaths, 'first-1.0')
-    const bytes = await upgrade(consumer, () =>
-      flipByte(join(consumer.root, old.path, 'share/numbers'), 1_000_000),
-    )
+    const flip = (): Promise<void> => flipByte(join(consumer.root, old.path, 'share/numbers'), 1_000_000)
+    const bytes = await upgrade(consumer, async () => {
+      await flip()
+      return flip
+    })
     assert.deepEqual(
       bytes,
       new Map([
@@ -120,22 +123,6 @@ function pathOf(paths: readonly ValidPath[], name: string): ValidPath {
 async function bytesBySource({ narswarm }: Consumer): Promise<Map<string, number>> {
   const { sources } = await narswarm.status()
   return new Map(sources.filter(({ bytes }) => bytes > 0).map(({ id, bytes }) => [id, bytes]))
-}
-
-/** @returns what takes it back */
-async function flipByte(path: string, at: number): Promise<() => Promise<void>> {
-  const flip = async (): Promise<void> => {
-    await chmod(path, 0o644)
-    const file = await open(path, 'r+')
-    const byte = Buffer.alloc(1)
-    await file.read(byte, 0, 1, at)
-    byte.writeUInt8(byte.readUInt8() ^ 1)
-    await file.write(byte, 0, 1, at)
-    await file.close()
-    await chmod(path, 0o444)
-  }
-  await flip()
-  return flip
 }
 
 /** @returns what was in it */
