@@ -1,12 +1,8 @@
 /** The program: its world handed to the command line. What a narswarm is made of is put together in `wiring/`. */
 import { randomBytes } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
-import { createLog } from './cli/log.ts'
-import { runCli } from './cli/program.ts'
 import { tuneGarbageCollector } from './config/garbage-collector.ts'
-import { loadConfig } from './config/load.ts'
 import { CONFIG_MAX_BYTES } from './limits.ts'
-import { openNode } from './wiring/node.ts'
 
 interface Program {
   readonly name: string
@@ -16,6 +12,13 @@ interface Program {
 /** Runs one command; sets the exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
   tuneGarbageCollector()
+  // Not imported above: to load a program makes V8's young space as large as it may be, for good.
+  const [{ createLog }, { runCli }, { loadConfig }, { openNode }] = await Promise.all([
+    import('./cli/log.ts'),
+    import('./cli/program.ts'),
+    import('./config/load.ts'),
+    import('./wiring/node.ts'),
+  ])
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as Program
   process.exitCode = await runCli(argv, {
     env: process.env,
