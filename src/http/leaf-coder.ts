@@ -109,7 +109,8 @@ export function createLeafCoder({
     dictionary: LeafDictionary,
     options: CallOptions,
   ): Promise<CodedLeaf | undefined> => {
-    const lent = await dictionary.lend(options)
+    // Others may wait for it too, who are not gone with this asker.
+    const lent = await dictionary.lend(options).catch(() => undefined)
     if (lent === undefined) return undefined
     let difference: CodedLeaf | undefined
     try {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { zstdDecompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { rawCid, sha256 } from '../../src/dag/cid.ts'
@@ -71,6 +72,25 @@ test('who asks for a leaf that is being coded gets the same', async () => {
   ])
   assert.ok(a !== undefined)
   assert.equal(a, b)
+})
+
+test('one that waits for a difference with somebody who leaves gets an answer all the same', async () => {
+  const coder = createLeafCoder()
+  const leaving = new AbortController()
+  const dictionary = {
+    cid: rawCid(sha256(pattern(MIB))),
+    // It leaves while the disk is read.
+    async lend({ signal }: { signal: AbortSignal }): Promise<never> {
+      leaving.abort(new Error('the client closed the connection'))
+      await setImmediate()
+      throw signal.reason
+    },
+  }
+  const one = leaf(pattern(MIB), { dictionary })
+  const first = coder.code(one, { signal: leaving.signal })
+  const second = coder.code({ ...one, peer: 'another' }, options)
+  await first.catch(() => {})
+  await assert.doesNotReject(second)
 })
 
 test('a leaf of a few packets goes out as it is', async () => {
