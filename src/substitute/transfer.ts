@@ -61,8 +61,12 @@ export interface TransferDeps extends RunnerDeps {
   disputed(): boolean
   /** Bytes of several ways made a wrong NAR lately: they are not mixed again, so that each is proved by itself. */
   readonly apart: boolean
-  /** Nobody but a stranger vouches for its bytes: for a while they are kept back until they are proved. */
-  isUnproven(way: Way): boolean
+  /**
+   * Nobody but a stranger vouches for its bytes: for a while they are kept back until they are proved.
+   *
+   * @param way undefined for a kept part: whose bytes those are nobody knows any more, nor whether they have rotted
+   */
+  isUnproven(way: Way | undefined): boolean
   /** Bytes by source, when they are proved or kept. */
   count(bySource: ReadonlyMap<SourceId, number>, isWhole: boolean): void
   /** Proved not to be that of this NAR, though every block was right: whoever told this root is wrong. */
@@ -257,6 +261,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   async function rehash(target: SpoolFile): Promise<void> {
     const end = target.prefix
     if (end === 0) return
+    if (deps.isUnproven(undefined)) readers.holdBack()
     for await (const bytes of target.read({ start: 0, end }, { signal: abort.signal })) prover.update(bytes)
     resumed = true
     lastFrom = 'spool'

@@ -167,7 +167,7 @@ export function createTransfers(deps: {
         resolver.offer(info).roots.filter(({ from }) => !isNeighbour(from)).length > 1,
       isUnproven: (way) =>
         info.narSize <= UNPROVEN_HELD_MAX_BYTES &&
-        isNeighbour(way.kind === 'stream' ? way.source.id : way.told),
+        (way === undefined || isNeighbour(way.kind === 'stream' ? way.source.id : way.told)),
       count: (bySource, isWhole) => tally.came(bySource, isWhole),
       apart: wrongBeginnings.has(info.narHash),
       badRoot(way) {
