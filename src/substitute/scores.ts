@@ -48,6 +48,8 @@ export interface Scores {
    */
   faulted(id: SourceId, begunAt?: number, reason?: string): void
   lied(id: SourceId, reason?: string): void
+  /** Somebody knows better than we what to make of its lies. */
+  forgiven(id: SourceId): void
   /** It had a part in a wrong NAR, and nobody knows which part was wrong: avoided as one that lied, and not called a liar. */
   suspected(id: SourceId): void
   /** Its back-off is over. */
@@ -170,6 +172,12 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
       one.lies += 1
       avoid(one)
       listener?.lied(id, reason)
+    },
+    forgiven(id) {
+      const known = entries.get(id)
+      if (known === undefined) return
+      known.liedUntil = 0
+      forgive(known)
     },
     suspected(id) {
       const one = entry(id)

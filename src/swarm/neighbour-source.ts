@@ -31,8 +31,8 @@ export interface OpenNeighbour {
   lied(reason: string): void
   /** Nothing had come of what it was asked for until others were quicker: it may be slow, or gone. */
   gaveNothing(): void
-  /** The table lets it be asked again. */
-  forgive(): void
+  /** The table lets it be asked again. @returns whether it was out */
+  forgive(): boolean
   /** Cuts what is under way. */
   close(): Promise<void>
 }
@@ -163,7 +163,9 @@ export function openNeighbour(
       neighbours.failed(id, `asked for NARs it gave nothing, ${NEIGHBOUR_IN_VAIN_COUNT} times in a row`)
     },
     forgive() {
+      const wasOut = isOut
       isOut = false
+      return wasOut
     },
     narInfos: {
       id: sourceId,

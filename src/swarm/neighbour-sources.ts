@@ -21,8 +21,12 @@ export interface NeighbourSources {
   close(): Promise<void>
 }
 
-export function createNeighbourSources(deps: NeighbourDeps, config: { storeDir: string }): NeighbourSources {
-  const { neighbours } = deps
+/** @param deps.forgiven one of its sources had lied, and the table lets it be asked again: others forget that, too */
+export function createNeighbourSources(
+  deps: NeighbourDeps & { readonly forgiven?: (id: SourceId) => void },
+  config: { storeDir: string },
+): NeighbourSources {
+  const { neighbours, forgiven } = deps
   /** By id and URL, those that were asked longest ago first. */
   const open = new Map<string, OpenNeighbour>()
   const bySource = new Map<SourceId, { id: NeighbourId; one: OpenNeighbour }>()
@@ -35,7 +39,7 @@ export function createNeighbourSources(deps: NeighbourDeps, config: { storeDir: 
       open.set(key, one)
       const found = { id: neighbour.id, one }
       bySource.set(one.blocks.id, found).set(one.streamId, found)
-      one.forgive()
+      if (one.forgive()) for (const source of [one.blocks.id, one.streamId]) forgiven?.(source)
       return { one, hasGateway: neighbour.kind === 'narswarm' }
     })
     forgetOld(found.length)

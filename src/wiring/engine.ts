@@ -71,7 +71,14 @@ export function createEngine(
   const openCache = (url: URL): Upstream => createUpstream({ url, storeDir }, { log, hosts, xzThreads })
   const upstreams = config.upstreams.map(openCache)
   const near = createNeighbourSources(
-    { neighbours: parts.neighbours.table, xzThreads, clock: stopwatch, random: Math.random, log },
+    {
+      neighbours: parts.neighbours.table,
+      forgiven: (id) => scores.forgiven(id),
+      xzThreads,
+      clock: stopwatch,
+      random: Math.random,
+      log,
+    },
     { storeDir },
   )
   const bitswap = config.peers.addrs.map((address) => lazyBitswap(address, () => swarm.start(false)))

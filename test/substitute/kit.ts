@@ -257,6 +257,7 @@ export async function engine(
   const near = createNeighbourSources(
     {
       neighbours: parts.neighbours ?? neighboursOf(),
+      forgiven: (id) => scores.forgiven(id),
       xzThreads: createXzThreads(),
       clock,
       random: () => 0.5,

@@ -53,7 +53,7 @@ async function near(
 
 async function among(t: TestContext, all: readonly Near[], sources: NarInfoSource[] = []) {
   const table = neighboursOf(...all.map(({ name, server, kind }) => neighbour(name, server.url, kind)))
-  return { ...(await engine(t, { neighbours: table, sources })), told: table.told }
+  return { ...(await engine(t, { neighbours: table, sources })), told: table.told, neighbours: table }
 }
 
 function upstreamOf(bytes: Uint8Array = nar): { source: NarInfoSource; stream: TestStream } {
@@ -222,6 +222,24 @@ describe('bytes of neighbours', () => {
     assert.deepEqual(await whole(node, found), nar)
     assert.ok(node.told.lied.length > 0)
     assert.ok(liar.server.given() < 1.2 * nar.length, `${liar.server.given()} bytes were had of the liar`)
+  })
+  it('one that gave a wrong block and is asked again by the user is asked first, as before', async (t) => {
+    let lies = 1
+    const liar = await near(t, 'liar', narswarm(), (path, body, response) => {
+      if (!path.startsWith('ipfs/') || body === undefined || body.length < MIB || lies-- <= 0) return false
+      response.writeHead(200, { 'content-length': body.length }).end(flipped(body))
+      return true
+    })
+    const node = await among(t, [liar], [upstreamOf().source])
+    const found = await resolved(node)
+    while (node.resolver.offer(found).roots.length < 1) await sleep(5)
+    assert.deepEqual(await whole(node, found), nar)
+    assert.equal(node.told.lied.length, 1)
+    assert.equal(node.scores.usable('neighbour:liar'), false)
+    node.neighbours.unban('narswarm:liar')
+    await resolved(node)
+    await node.resolver.askAll(found, options)
+    assert.equal(node.scores.trusted('neighbour:liar'), true)
   })
   it("a neighbour's CID comes after that of a feed, and disputes nothing", async (t) => {
     const lie = { ...info, cid: planOf(wrong).root.toString() }

@@ -1,6 +1,8 @@
 import type { Neighbour, NeighbourId, Neighbours } from '../../src/swarm/neighbours.ts'
 
 export interface TestNeighbours extends Neighbours {
+  /** Lets one that is out be asked again. */
+  unban(id: NeighbourId): void
   readonly told: { failed: string[]; lied: string[]; answered: string[] }
 }
 
@@ -14,6 +16,7 @@ export function neighboursOf(...all: readonly Neighbour[]): TestNeighbours {
   const out = new Set<NeighbourId>()
   return {
     told,
+    unban: (id) => void out.delete(id),
     current: () => all.filter(({ id }) => !out.has(id)),
     onChange: () => () => {},
     answered: (id) => void told.answered.push(id),
