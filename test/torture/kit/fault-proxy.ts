@@ -53,8 +53,9 @@ export async function startFaultProxy(
     if (response.destroyed || response.write(bytes)) return
     await Promise.race([once(response, 'drain'), once(response, 'close')]).catch(() => {})
   }
-  const pass: Deed = async ({ status, headers, body }, response) => {
-    response.writeHead(status, { ...headers, 'Content-Length': body.length }).end(body)
+  const pass: Deed = async ({ status, headers, body }, response, { method }) => {
+    const length = method === 'HEAD' ? {} : { 'Content-Length': body.length }
+    response.writeHead(status, { ...headers, ...length }).end(body)
   }
   const status =
     (code: number, headers: Record<string, string> = {}): Deed =>
@@ -166,8 +167,10 @@ export async function startFaultProxy(
   }
 
   const server = createServer((request, response) => {
-    const { range } = request.headers
-    const asked = { path: request.url ?? '/', ...(range === undefined ? {} : { range }) }
+    const { method = 'GET', url = '/' } = request
+    const headers = request.headers as Record<string, string | undefined>
+    const { range } = headers
+    const asked: Asked = { path: url, method, headers, ...(range === undefined ? {} : { range }) }
     response.on('error', () => {})
     serve(asked, response).catch(() => response.destroy())
   })

@@ -9,6 +9,7 @@ import type { Acknowledged } from './acknowledged.ts'
 import type { Clients } from './clients.ts'
 import { drawFailpoint } from './failpoint-names.ts'
 import type { Windows } from './failpoint-names.ts'
+import type { OldStore } from './old-store.ts'
 import type { Random } from './random.ts'
 import type { Stage } from './stage.ts'
 import { checkState, wholeNars } from './state-check.ts'
@@ -34,6 +35,7 @@ export interface MortalDeps {
   readonly subject: Subject
   readonly clients: Clients
   readonly stage: Stage
+  readonly oldStore: OldStore
   readonly world: World
   readonly tally: Tally
   readonly random: Random
@@ -43,9 +45,11 @@ export interface MortalDeps {
 }
 
 export async function liveAndDie(deps: MortalDeps): Promise<void> {
-  const { subject, clients, stage, world, tally, random, signal } = deps
+  const { subject, clients, stage, oldStore, world, tally, random, signal } = deps
   /** Whole at an inquest, hence at all later ones. */
   const kept = new Set<NarHash>()
+  /** Not kept: the store has them. */
+  const inStore = new Set(world.older.map(({ nar }) => nar.narHash))
   /** Damaged by `rot`. */
   const rotted = new Set<NarHash>()
   let next = 0
@@ -60,6 +64,8 @@ export async function liveAndDie(deps: MortalDeps): Promise<void> {
   for (let kills = 0; !deps.enough(); kills++) {
     await life()
     if (random.chance(0.5)) await rot()
+    if (random.chance(0.2)) await oldStore.damage(random)
+    if (random.chance(0.1)) await oldStore.mend()
     if (kills % INQUEST_KILLS_COUNT === INQUEST_KILLS_COUNT - 1) await inquest()
     if (random.chance(0.3)) await stage.publishNext()
   }
@@ -125,6 +131,7 @@ export async function liveAndDie(deps: MortalDeps): Promise<void> {
     const options = { signal: over }
     try {
       assertKept(acknowledged, await subject.operations.status(options))
+      if (random.chance(0.5)) await stage.pardon(subject, options)
       const path = world.small[next % world.small.length]
       if (path === undefined) return
       next += 1
@@ -181,7 +188,7 @@ export async function liveAndDie(deps: MortalDeps): Promise<void> {
         tally.violation(`on disk: ${fault}`, { log: subject.log().slice(-4000) })
       for (const narHash of report.sound) {
         rotted.delete(narHash)
-        kept.add(narHash)
+        if (!inStore.has(narHash)) kept.add(narHash)
       }
       tally.count('inquests')
       tally.count('NARs hashed on disk', report.rows.whole)

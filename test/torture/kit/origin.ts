@@ -11,7 +11,9 @@ import type { TruePath } from './world.ts'
 export interface Asked {
   /** With its query. */
   readonly path: string
+  readonly method: string
   readonly range?: string
+  readonly headers: Readonly<Record<string, string | undefined>>
 }
 
 export interface Answer {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { NAR_FIRST_BYTE_DEADLINE_MS, RESOLVE_DEADLINE_MS } from '../../../src/limits.ts'
 import { startClients } from './clients.ts'
 import { liveAndDie } from './mortal.ts'
+import { makeOldStore } from './old-store.ts'
 import { createRandom } from './random.ts'
 import { formatReport } from './report.ts'
 import { openStage } from './stage.ts'
@@ -12,6 +13,7 @@ import { growth, liveOn, mountSmallDisk, unmount } from './steady.ts'
 import { checkState } from './state-check.ts'
 import { createSubject } from './subject.ts'
 import { createTally } from './tally.ts'
+import { hasStatus } from './until.ts'
 import { makeWorld } from './world.ts'
 
 /** For driver, subjects and everybody else on a machine of two cores. */
@@ -60,8 +62,11 @@ export async function run(
   const bytes = [...world.nars.values()].reduce((sum, nar) => sum + nar.bytes.length, 0)
   say(`${world.paths.length} paths, ${world.nars.size} NARs, ${Math.round(bytes / 1e6)} MB`)
   const stage = await openStage(world, { dir: runDir, random: random.fork('stage'), signal, hold })
-  const make = (name: keyof typeof CLIENTS_COUNT) =>
-    createSubject(name, join(runDir, name), (port) => stage.settings(port, join(runDir, name, 'root')), hold)
+  const rootOf = (name: keyof typeof CLIENTS_COUNT): string => join(runDir, name, 'root')
+  const make = (name: keyof typeof CLIENTS_COUNT) => {
+    const settings = (port: number) => stage.settings(port, rootOf(name), name === 'steady')
+    return createSubject(name, join(runDir, name), settings, hold)
+  }
   const mortal = await make('mortal')
   const steady = await make('steady')
   const ownDisk = mountSmallDisk(steady.stateDir)
@@ -83,7 +88,13 @@ export async function run(
     })
   try {
     const since = Date.now()
+    const oldStores = {
+      mortal: await makeOldStore(rootOf('mortal'), world.older),
+      steady: await makeOldStore(rootOf('steady'), world.older),
+    }
     await steady.start()
+    const { peer } = await hasStatus(steady, ({ peer }) => peer !== undefined, signal)
+    stage.neighbour(peer?.url ?? '')
     await sleep(1_000)
     const idleBefore = await steady.sample()
     const clients = clientsOf(mortal, CLIENTS_COUNT.mortal)
@@ -91,6 +102,8 @@ export async function run(
     const settled = new AbortController()
     const living = liveOn({
       subject: steady,
+      stage,
+      oldStore: oldStores.steady,
       reading: others.reading,
       tally,
       random: random.fork('steady'),
@@ -110,6 +123,7 @@ export async function run(
         subject: mortal,
         clients,
         stage,
+        oldStore: oldStores.mortal,
         world,
         tally,
         random: random.fork('mortal'),
@@ -124,6 +138,7 @@ export async function run(
       await others.rest()
       await sleep(IDLE_MS)
       const idle = await steady.sample()
+      const got = await steady.operations.status({ signal })
       if (idle === undefined) tally.violation('steady: it has ended', { log: steady.log().slice(-4000) })
       const most = (idleBefore?.fds ?? 0) + IDLE_FDS_SLACK_COUNT
       if ((idle?.fds ?? 0) > most)
@@ -140,7 +155,7 @@ export async function run(
         )
       }
       const idleFds = `idle ${idleBefore?.fds} before, ${idle?.fds} after`
-      say(formatReport(tally, { seconds, steady: `${grown.told}; ${idleFds}`, proxies: stage.proxies }))
+      say(formatReport(tally, { seconds, steady: `${grown.told}; ${idleFds}`, got, proxies: stage.proxies }))
     } finally {
       told.stop()
       clients.close()

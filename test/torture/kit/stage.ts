@@ -1,4 +1,4 @@
-/** The world on loopback: two caches and a peer with a feed, each behind a fault proxy. */
+/** The world on loopback: two caches, a peer with a feed, and a neighbour, each behind a fault proxy. */
 import type { ChildProcess } from 'node:child_process'
 import { join } from 'node:path'
 import { Agent, request } from 'undici'
@@ -21,8 +21,16 @@ export interface Stage {
   readonly origins: readonly Origin[]
   /** A cache that always tells the truth, for publishing from. */
   readonly honestUrl: string
-  /** The configuration of who is tortured. */
-  settings(port: number, root: string): Record<string, unknown>
+  /**
+   * The configuration of who is tortured.
+   *
+   * @param isNear the others' neighbour; else it is one of those who have that neighbour
+   */
+  settings(port: number, root: string, isNear: boolean): Record<string, unknown>
+  /** From now on there is a neighbour: its peer listener. */
+  neighbour(url: string): void
+  /** Whoever gave wrong bytes is out for a day: a user who takes that back, for each of them. */
+  pardon(subject: Subject, options: { signal: AbortSignal }): Promise<void>
   /** One more path in the peer's feed, as long as there are any. */
   publishNext(): Promise<void>
   readonly peer: Subject
@@ -71,14 +79,24 @@ export async function openStage(
   }
   await publishNext(world.paths.length >> 1)
 
+  let nearUrl = ''
   const split = createOrigin(world.paths, random.fork('cache 1'))
   const other = createOrigin(world.paths, random.fork('cache 2'))
   const proxies = [
     await startFaultProxy(split, random.fork('proxy 1'), signal),
     await startFaultProxy(other, random.fork('proxy 2'), signal, 'mild'),
-    await startFaultProxy(httpTarget(peerUrl, signal), random.fork('proxy 3'), signal),
+    await startFaultProxy(
+      httpTarget(() => peerUrl, signal),
+      random.fork('proxy 3'),
+      signal,
+    ),
+    await startFaultProxy(
+      httpTarget(() => nearUrl, signal),
+      random.fork('proxy 4'),
+      signal,
+    ),
   ]
-  const [first, second, third] = proxies as [FaultProxy, FaultProxy, FaultProxy]
+  const [first, second, third, fourth] = proxies as [FaultProxy, FaultProxy, FaultProxy, FaultProxy]
   const origins: Origin[] = [first, second].map((proxy) => ({
     calmSince: () => proxy.calmSince(),
     has: (path: TruePath) => world.paths.includes(path),
@@ -89,13 +107,27 @@ export async function openStage(
     honestUrl: honestProxy.url,
     peer,
     publishNext,
-    settings: (port, root) => ({
+    neighbour: (url) => void (nearUrl = url),
+    async pardon(subject, options) {
+      for (const { url: peer } of [third, fourth]) {
+        // Mostly there is nothing to take back.
+        await subject.operations.changePeer({ action: 'unban', peer }, options).catch(() => {})
+      }
+    },
+    settings: (port, root, isNear) => ({
+      ...(isNear
+        ? {
+            profile: 'pool',
+            peer: { listen: '127.0.0.1:0' },
+            swarm: { listen: ['/ip4/127.0.0.1/tcp/0'] },
+          }
+        : {}),
       cache: { listen: `127.0.0.1:${port}` },
       upstreams: [first.url, second.url],
       store_root: root,
       trust: { keys: [publicKey] },
       share: { keys: [publicKey] },
-      peers: { urls: [third.url] },
+      peers: { urls: isNear ? [third.url] : [third.url, fourth.url] },
       feed: [{ name: FEED, root_key: rootKey, sources: [`${third.url}/feed/${FEED}`] }],
     }),
   }
@@ -103,22 +135,46 @@ export async function openStage(
 
 /** Answers of at most a bundle of a feed. */
 const ANSWER_MAX_BYTES = 32 * 2 ** 20
+/** What an answer depends on, and what it must be known by. */
+const ASKED_HEADERS = [
+  'accept',
+  'accept-encoding',
+  'available-dictionary',
+  'downlink',
+  'if-none-match',
+  'narswarm-along',
+  'range',
+]
+const KEPT_HEADERS = [
+  'accept-ranges',
+  'cache-control',
+  'content-encoding',
+  'content-range',
+  'content-type',
+  'etag',
+  'retry-after',
+  'vary',
+]
 
-function httpTarget(base: string, signal: AbortSignal): Target {
+function httpTarget(base: () => string, signal: AbortSignal): Target {
   const dispatcher = new Agent({ connections: 16 })
   signal.addEventListener('abort', () => void dispatcher.destroy().catch(() => {}), { once: true })
-  return async ({ path, range }) => {
-    const headers = { accept: 'application/vnd.ipld.raw', ...(range === undefined ? {} : { range }) }
-    const answer = await request(`${base}${path}`, { dispatcher, signal, headers })
+  return async (asked) => {
+    const { path } = asked
+    const method = asked.method === 'HEAD' ? 'HEAD' : 'GET'
+    const headers = only(asked.headers, ASKED_HEADERS)
+    const answer = await request(`${base()}${path}`, { dispatcher, method, signal, headers })
     const body = Buffer.from(await answer.body.arrayBuffer())
     if (body.length > ANSWER_MAX_BYTES) throw new Error(`${path}: ${body.length} bytes`)
-    const kept = ['content-type', 'content-range', 'etag', 'accept-ranges', 'cache-control']
-    return {
-      status: answer.statusCode,
-      headers: Object.fromEntries(
-        Object.entries(answer.headers).filter((one): one is [string, string] => kept.includes(one[0])),
-      ),
-      body,
-    }
+    return { status: answer.statusCode, headers: only(answer.headers, KEPT_HEADERS), body }
   }
+}
+
+function only(
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+  names: readonly string[],
+): Record<string, string> {
+  const isOne = (one: [string, unknown]): one is [string, string] =>
+    names.includes(one[0]) && typeof one[1] === 'string'
+  return Object.fromEntries(Object.entries(headers).filter(isOne))
 }

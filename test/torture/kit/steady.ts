@@ -7,7 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { NarHash } from '../../../src/nix/hash.ts'
 import { narPath } from '../../../src/spool/nar-file.ts'
 import { spoil } from './mortal.ts'
+import type { OldStore } from './old-store.ts'
 import type { Random } from './random.ts'
+import type { Stage } from './stage.ts'
 import { wholeNars } from './state-check.ts'
 import type { Subject } from './subject.ts'
 import type { Tally } from './tally.ts'
@@ -50,6 +52,8 @@ export function unmount(dir: string): void {
 
 export interface SteadyDeps {
   readonly subject: Subject
+  readonly stage: Pick<Stage, 'pardon'>
+  readonly oldStore: OldStore
   readonly tally: Tally
   readonly random: Random
   /** Whether its state directory is a disk that can be filled. */
@@ -64,7 +68,7 @@ export interface SteadyDeps {
 
 /** Goes on until the signal. @returns what it used meanwhile */
 export async function liveOn(deps: SteadyDeps): Promise<Sample[]> {
-  const { subject, tally, random, ownDisk, reading, signal } = deps
+  const { subject, stage, oldStore, tally, random, ownDisk, reading, signal } = deps
   const samples: Sample[] = []
   const begun = performance.now()
   const pause = (ms: number): Promise<void> => sleep(ms, undefined, { signal }).catch(() => {})
@@ -108,6 +112,16 @@ export async function liveOn(deps: SteadyDeps): Promise<Sample[]> {
         await pause(random.int(500, 3000))
         subject.send({})
         subject.trouble(false)
+      },
+    ],
+    [4, 'liars pardoned', async () => stage.pardon(subject, { signal })],
+    [
+      2,
+      'old paths damaged',
+      async () => {
+        for (let left = random.int(1, 3); left > 0; left--) await oldStore.damage(random)
+        await pause(random.int(100, 3000))
+        await oldStore.mend()
       },
     ],
     [

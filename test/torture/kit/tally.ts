@@ -48,6 +48,8 @@ export function createTally(dir: string, say: (line: string) => void): Tally {
       count('requests')
       count('bytes', exchange.received)
       count(`outcome ${'violation' in verdict ? 'violation' : verdict.outcome}`)
+      const source = exchange.headers['x-narswarm-source']
+      if (source !== undefined) count(`source ${/^[a-z]+/.exec(source)?.[0] ?? source}`)
       const { body, ...told } = exchange
       last.push({ at: seconds(), who: who.name, ...told, ...verdict })
       if (last.length > LAST_COUNT) last.shift()
