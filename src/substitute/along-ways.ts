@@ -28,15 +28,27 @@ export function createAlongWays(
   let isOwn = false
   /** Streams of neighbours, from the request on. */
   let open = 0
+  /** Of them those that have given nothing yet. */
+  let silent = 0
 
   const watched = (source: StreamSource): StreamSource => ({
     ...source,
     async *open(...call) {
+      let isSilent = true
+      const heard = (): void => {
+        if (isSilent) silent -= 1
+        isSilent = false
+      }
       open += 1
+      silent += 1
       onTurn()
       try {
-        yield* source.open(...call)
+        for await (const bytes of source.open(...call)) {
+          heard()
+          yield bytes
+        }
       } finally {
+        heard()
         open -= 1
         onTurn()
       }
@@ -51,6 +63,8 @@ export function createAlongWays(
     async *ways(tried, options) {
       if (finder === undefined) return
       for (;;) {
+        // Beside one that gives nothing it is upstream's turn: any number of strangers can say that they have it.
+        if (silent > 0) return
         finding = true
         let source
         try {

@@ -198,6 +198,7 @@ describe('a neighbour that says it fetches the NAR', () => {
     t: TestContext,
     bytes: Uint8Array,
     give: (response: ServerResponse) => void,
+    name = 'stranger',
   ): Promise<Neighbour> {
     const server = createServer((request, response) => {
       response.writeHead(200, { 'content-type': 'application/x-nix-nar', 'content-length': bytes.length })
@@ -211,7 +212,7 @@ describe('a neighbour that says it fetches the NAR', () => {
       server.closeAllConnections()
       server.close()
     })
-    return neighbour('stranger', `http://127.0.0.1:${(server.address() as AddressInfo).port}/`)
+    return neighbour(name, `http://127.0.0.1:${(server.address() as AddressInfo).port}/`)
   }
 
   const ends: [name: string, give: (response: ServerResponse) => void][] = [
@@ -250,6 +251,14 @@ describe('a neighbour that says it fetches the NAR', () => {
   it('and gives nothing of it is left for upstream', async (t) => {
     const far = farAway()
     const strangers = [await stranger(t, nar, () => {})]
+    const { a } = await lan(t, ['a'], far.sources, { clock, strangers })
+    assert.deepEqual(await installs(a), nar)
+    assert.deepEqual(far.opened, ['a 0'])
+  })
+  it('and gives nothing of it is left for upstream, however many do so', async (t) => {
+    const far = farAway()
+    const names = ['one', 'two', 'three', 'four']
+    const strangers = await Promise.all(names.map((name) => stranger(t, nar, () => {}, name)))
     const { a } = await lan(t, ['a'], far.sources, { clock, strangers })
     assert.deepEqual(await installs(a), nar)
     assert.deepEqual(far.opened, ['a 0'])
