@@ -444,6 +444,9 @@ export const HEDGE_FLOOR_MS = 100
 export const HEDGE_CEILING_MS = 1_000
 /** The same for one that had begun and has fallen silent; doubled each time that was too hasty. */
 export const WAY_QUIET_MS = 1_500
+/** A further way is begun when the last one that was begun has been silent for so long, too; so many beside the followed one. */
+export const RIVAL_SILENT_MS = 1_000
+export const RIVALS_MAX_COUNT = 4
 /** A way's pace is that of its last so many milliseconds, and looked at so often. */
 export const WAY_PACE_MS = 5_000
 export const WAY_LOOK_MS = 250

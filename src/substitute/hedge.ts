@@ -1,11 +1,13 @@
 /**
- * When the next way is begun beside the one that is followed, and whether it takes over. One at a time; the loser is
- * stopped at once. A way that is alone is kept, however slow.
+ * When the next way is begun beside the one that is followed, and whether it takes over. One at a time, unless it is as
+ * silent as the followed one; losers are stopped at once. A way that is alone is kept, however slow.
  */
 import {
   GROWING_PACE_FACTOR,
   LAST_RESORT_MS,
   PACE_FACTOR,
+  RIVAL_SILENT_MS,
+  RIVALS_MAX_COUNT,
   WAY_FAST_BYTES_PER_S,
   WAY_LOOK_MS,
   WAY_PACE_MS,
@@ -28,6 +30,8 @@ export interface HedgeRequest {
   takeNext(): Promise<Way | undefined>
   /** It was not needed, and may be taken again. */
   giveBack(way: Way): void
+  /** It has given nothing for long enough: it may be taken again after all others. */
+  putOff(way: Way): void
   /** Begins it at the byte where we are. */
   begin(way: Way): Runner
   rivalFailed(rival: Runner, error: unknown): void
@@ -38,7 +42,7 @@ export interface Hedge {
   waitsSince: number | undefined
   /** Who took over; the followed one was then stopped with a WayStalledError. */
   readonly winner: Runner | undefined
-  /** No more looks. @returns a rival under way, now the caller's */
+  /** No more looks. @returns the rival that was begun last, now the caller's */
   stop(): Runner | undefined
   /** After `stop`: resolves when a way that was being asked for is given back, so that whoever takes the next one gets it. */
   settled(): Promise<void>
@@ -56,10 +60,12 @@ export function watchWithHedge(
   let quietMs = WAY_QUIET_MS
   let slowMs = WAY_PACE_MS
   let slowSince = runner.begunAt
-  let alone = false
+  /** There was no next way when one was asked for. */
+  let exhausted = false
   let asking: Promise<Way | undefined> | undefined
   let over = false
-  let rival: Runner | undefined
+  /** As they were begun: each but the last has let us wait for RIVAL_SILENT_MS. */
+  const rivals: Runner[] = []
   let winner: Runner | undefined
   let timer: NodeJS.Timeout | undefined
 
@@ -67,11 +73,12 @@ export function watchWithHedge(
     if (over) return
     const now = clock()
     mark(now)
-    if (alone) {
+    if (exhausted && rivals.length === 0) {
       if (request.doubtful && runner.arrived === 0 && now - runner.begunAt > LAST_RESORT_MS) give(undefined)
-    } else if (rival === undefined && asking === undefined) {
+    } else if (!exhausted && asking === undefined) {
       const reason = isSilent(now) ? 'silent' : isSlow(now) ? 'slow' : undefined
-      if (reason !== undefined) void race(reason)
+      const isDue = rivals.length === 0 || (reason === 'silent' && isStuck(now))
+      if (reason !== undefined && isDue) void race(reason)
     }
     plan()
   }
@@ -105,13 +112,20 @@ export function watchWithHedge(
   }
   const isSlow = (now: number): boolean => now - slowSince >= slowMs && pace(now) < WAY_FAST_BYTES_PER_S
 
+  /** The rival that was begun last is as silent as the followed one. */
+  const isStuck = (now: number): boolean => {
+    const last = rivals.at(-1)
+    if (last === undefined || rivals.length >= RIVALS_MAX_COUNT) return false
+    return last.arrived === 0 && now - last.begunAt >= Math.max(RIVAL_SILENT_MS, firstByteMs(last.way) ?? 0)
+  }
+
   const race = async (reason: 'silent' | 'slow'): Promise<void> => {
     const before = runner.arrived
     asking = request.takeNext().catch(() => undefined)
     const way = await asking
     asking = undefined
     if (way === undefined) {
-      alone = true
+      exhausted = true
       return
     }
     const now = clock()
@@ -126,41 +140,49 @@ export function watchWithHedge(
       return
     }
     const one = request.begin(way)
-    rival = one
+    rivals.push(one)
     const since = runner.arrived
     if (reason === 'silent') {
-      // It lives: the other one is not needed, and not paid for.
+      // It lives: the others are not needed, and not paid for.
       runner.onArrival = () => {
-        runner.onArrival = undefined
-        if (rival !== one) return
-        lose(one)
+        loseAll()
         beMorePatient(reason)
       }
     }
     try {
       await one.ready()
     } catch (error) {
-      if (rival !== one) return
-      rival = undefined
-      runner.onArrival = undefined
+      if (!rivals.includes(one)) return
+      rivals.splice(rivals.indexOf(one), 1)
+      if (rivals.length === 0) runner.onArrival = undefined
       request.rivalFailed(one, error)
       look()
       return
     }
-    if (rival !== one) return
-    runner.onArrival = undefined
+    if (!rivals.includes(one)) return
     if (reason === 'silent' || isFaster || one.arrived > 2 * (runner.arrived - since)) {
       give(one)
     } else {
-      lose(one)
+      loseAll()
       beMorePatient(reason)
     }
   }
 
-  const lose = (one: Runner): void => {
-    rival = undefined
-    void one.stop(new Error('the way before it has moved on'))
-    request.giveBack(one.way)
+  /** Nobody needs them; of those before `kept` nobody expects anything soon. */
+  const loseAll = (kept?: Runner): void => {
+    runner.onArrival = undefined
+    const before = kept === undefined ? 0 : rivals.indexOf(kept)
+    for (const [at, one] of [...rivals.splice(0).entries()].toReversed()) {
+      if (one === kept) continue
+      exhausted = false
+      if (at < before) {
+        void one.stop(new WayStalledError(`${wayId(one.way)}: nothing came, and others are quicker`))
+        request.putOff(one.way)
+      } else {
+        void one.stop(new Error('the way before it has moved on'))
+        request.giveBack(one.way)
+      }
+    }
   }
 
   const beMorePatient = (reason: 'silent' | 'slow'): void => {
@@ -176,6 +198,7 @@ export function watchWithHedge(
     over = true
     winner = to
     clearTimeout(timer)
+    loseAll(to)
     const waitedMs = clock() - runner.lastAt
     const what = to === undefined ? 'and there is nobody else' : `${wayId(to.way)} is quicker`
     void runner.stop(
@@ -193,9 +216,8 @@ export function watchWithHedge(
     stop() {
       over = true
       clearTimeout(timer)
-      runner.onArrival = undefined
-      const left = rival
-      rival = undefined
+      const left = rivals.at(-1)
+      loseAll(left)
       return left
     },
     async settled() {

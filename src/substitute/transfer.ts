@@ -204,6 +204,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
               return undefined
             },
             giveBack: (other) => queue.giveBack(other),
+            putOff: (other) => queue.putOff(other),
             begin: (other) => begin(other, target.prefix),
             rivalFailed: (rival, error) => reasons.push(ended(rival.way, error)),
           },

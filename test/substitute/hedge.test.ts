@@ -6,6 +6,8 @@ import {
   HEDGE_START_MS,
   LAST_RESORT_MS,
   PACE_FACTOR,
+  RIVAL_SILENT_MS,
+  RIVALS_MAX_COUNT,
   WAY_PACE_MS,
   WAY_QUIET_MS,
 } from '../../src/limits.ts'
@@ -84,6 +86,7 @@ function hedging(
       pieceMs: () => pieceMs,
       takeNext: async () => left.shift(),
       giveBack: (way) => left.unshift(way),
+      putOff: (way) => left.push(way),
       begin(way) {
         const one = runnerOf(way)
         begun.push(one)
@@ -138,13 +141,46 @@ describe('hedge', () => {
   })
   it('begins one at a time, and the next when one fails', async (t) => {
     const { begun, failed, pass, settle } = hedging(t, ['a', 'b', 'c'])
-    await pass(20 * HEDGE_START_MS)
+    await pass(HEDGE_START_MS + 50)
     assert.equal(begun.length, 1)
     begun[0]?.fails(new Error('refused'))
     await settle()
     await pass(50)
     assert.equal(begun.length, 2)
     assert.equal(failed.length, 1)
+  })
+  it('begins a further one when the last is as silent, and follows whoever gives something first', async (t) => {
+    const { hedge, followed, begun, left, pass, settle } = hedging(t, ['a', 'b', 'c', 'd', 'e', 'f'])
+    await pass(HEDGE_START_MS + 50)
+    assert.equal(begun.length, 1)
+    await pass(RIVAL_SILENT_MS - 100)
+    assert.equal(begun.length, 1)
+    await pass(350)
+    assert.equal(begun.length, 2)
+    await pass(20 * RIVAL_SILENT_MS)
+    assert.equal(begun.length, RIVALS_MAX_COUNT)
+    begun[1]?.gives(1)
+    await settle()
+    assert.equal(hedge.winner, begun[1]?.runner)
+    const stalled = [followed, ...begun].map((one) => one.stopped() instanceof WayStalledError)
+    assert.deepEqual(stalled, [true, true, false, false, false])
+    assert.deepEqual(
+      [followed, ...begun].map((one) => one.stopped() !== undefined),
+      [true, true, false, true, true],
+    )
+    assert.deepEqual(
+      left.map((way) => (way.kind === 'stream' ? way.source.id : '')),
+      ['c', 'd', 'e', 'f', 'a'],
+    )
+  })
+  it('needs none of them when the followed one moves', async (t) => {
+    const { hedge, followed, begun, left, pass } = hedging(t, ['a', 'b'])
+    await pass(HEDGE_START_MS + RIVAL_SILENT_MS + 500)
+    assert.equal(begun.length, 2)
+    followed.gives(1)
+    assert.ok(begun.every((one) => one.stopped() !== undefined))
+    assert.equal(left.length, 2)
+    assert.equal(hedge.stop(), undefined)
   })
   it('waits for as long as first bytes take of late', async (t) => {
     const { begun, pass, firstBytes } = hedging(t, [])

@@ -486,6 +486,27 @@ describe('transfer: what takes its time', { concurrency: true }, () => {
   })
 })
 
+describe('transfer: sources that say nothing', () => {
+  it('do not keep the NAR from one that has it, however many they are', async (t) => {
+    const names = ['neighbour:a/nar', 'neighbour:b/nar', 'neighbour:c/nar', 'neighbour:d/nar']
+    const silent = names.map((id) =>
+      stream(id, nar, (_, signal) => silence(signal), { cost: COST.neighbour }),
+    )
+    const upstream = stream('upstream', nar)
+    // Ten times as fast as the day.
+    const clock = (): number => performance.now() * 10
+    const node = await engine(t, { sources: streams(info, ...silent, upstream), clock })
+    await node.resolver.askAll(await resolved(node, info), options)
+    assert.deepEqual(await whole(node, info), nar)
+    assert.deepEqual(upstream.opened, [0])
+    assert.deepEqual(
+      silent.map(({ opened, underWay }) => [opened.length, underWay()]),
+      names.map(() => [1, 0]),
+    )
+    assert.ok(names.every((id) => !node.scores.trusted(id)))
+  })
+})
+
 describe('transfer: a kept part', () => {
   /** Leaves the first two leaves of the NAR, or `bytes` instead, as an earlier run would. */
   async function partOf(node: Engine, bytes: Uint8Array): Promise<void> {

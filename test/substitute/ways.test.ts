@@ -75,7 +75,7 @@ describe('ways', () => {
 })
 
 describe('way queue', () => {
-  it('gives each way once, what was given back first, and nothing that nobody wants', async () => {
+  it('gives each way once, what was given back first, what was put off last, and nothing that nobody wants', async () => {
     const [a, b, c] = ['a', 'b', 'c'].map((id): Way => ({ kind: 'stream', source: upstream(id) }))
     assert.ok(a && b && c)
     async function* ways(): AsyncGenerator<Way, void, undefined> {
@@ -86,8 +86,10 @@ describe('way queue', () => {
     assert.equal(await queue.take(), a)
     queue.giveBack(a)
     assert.equal(await queue.take(), a)
+    queue.putOff(a)
     unwanted.add(b)
     assert.equal(await queue.take(), c)
+    assert.equal(await queue.take(), a)
     queue.giveBack(b)
     assert.equal(await queue.take(), undefined)
   })
