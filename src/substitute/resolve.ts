@@ -50,6 +50,8 @@ export function createResolver(deps: {
     max: RESOLVED_MAX_COUNT,
     ttl: RESOLVED_MAX_AGE_MS,
   })
+  /** Of those: whose NAR is asked for was given its narinfo a moment ago, as a rule. */
+  const hashParts = new LRUCache<NarHash, HashPart>({ max: RESOLVED_MAX_COUNT })
   const underWay = new Map<HashPart, Promise<VerifiedNarInfo | undefined>>()
 
   /** @throws PolicyError */
@@ -156,7 +158,10 @@ export function createResolver(deps: {
       if (flight === undefined) {
         flight = lookup(hashPart)
           .then((info) => {
-            if (info !== undefined) resolved.set(hashPart, info)
+            if (info !== undefined) {
+              resolved.set(hashPart, info)
+              hashParts.set(info.narHash, hashPart)
+            }
             return info
           })
           .finally(() => underWay.delete(hashPart))
@@ -166,6 +171,9 @@ export function createResolver(deps: {
     },
 
     async byNarHash(narHash) {
+      const hashPart = hashParts.get(narHash)
+      const known = hashPart && resolved.get(hashPart)
+      if (known?.narHash === narHash) return known
       for (const info of table.byNarHash(narHash)) {
         try {
           return policy.verify(info)
