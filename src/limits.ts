@@ -263,16 +263,23 @@ export const NEIGHBOUR_FIRST_BYTE_MS = 4_000
 export const NEIGHBOUR_IN_VAIN_COUNT = 3
 /** Connections and accounts of neighbours that are not asked now are kept for so many. */
 export const NEIGHBOURS_KEPT_COUNT = 64
-/** Leaves are asked for in zstd of a peer whose link carries less, until it carries twice as much (docs/adr/019). */
+/** Leaves are asked for in zstd of a peer whose link carries less, until it carries so many times as much (docs/adr/019). */
 export const CODED_BELOW_BYTES_PER_S = 150_000_000
-export const CODED_UNTIL_BYTES_PER_S = 2 * CODED_BELOW_BYTES_PER_S
+export const CODED_UNTIL_FACTOR = 2
+/** The same on loopback: what is quicker is no tunnel but a busy machine, and coding would make it busier. */
+export const CODED_ON_LOOPBACK_BELOW_BYTES_PER_S = 25_000_000
 /** A link is judged over so many bytes that took so long: what a busy moment left in the kernel's buffers comes at no time. */
 export const LINK_SAMPLE_BYTES = 1 * MIB
 export const LINK_SAMPLE_MS = 20
 /** Smaller bodies come in one piece, however slow the link: with many differences it would look quick. */
 export const LINK_BODY_BYTES = 64 * KIB
-/** Leaves of one peer being decoded; while there are more it is asked for raw ones: then it is our CPU that is slow. */
+/** Leaves of one peer being decoded; any more wait. While so many are it is asked for raw ones: then it is our CPU that is slow. */
 export const DECODING_MAX_COUNT = 4
+/**
+ * Not where the link carries less: a raw leaf would take 42 ms, and a core decodes a whole window of them in less, one after
+ * the other (1.5 to 3 ms each).
+ */
+export const DECODED_ANYHOW_BELOW_BYTES_PER_S = 25_000_000
 /** 8 MiB, all that Content-Encoding may ask for (RFC 9659). */
 export const CODED_WINDOW_LOG = 23
 /** Room behind a decoded block. */

@@ -1,6 +1,7 @@
 /** One NAR from a peer into a spool of its own, by the engine that `serve` uses: every leaf and the whole verified. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isLoopback } from '../../src/config/ip-address.ts'
 import { tuneGarbageCollector } from '../../src/config/garbage-collector.ts'
 import { parseCid } from '../../src/dag/cid.ts'
 import type { Log } from '../../src/log.ts'
@@ -49,7 +50,8 @@ const told: NarInfoSource = {
   lookup: async () => ({ info, from: 'bench', cid: parseCid(info.cid ?? '') }),
 }
 const blockSources: BlockSource[] = []
-if (gateway !== undefined) blockSources.push(createGatewaySource({ url: gateway }))
+if (gateway !== undefined)
+  blockSources.push(createGatewaySource({ url: gateway, isOnLoopback: isLoopback(new URL(gateway)) }))
 const swarm =
   peer === undefined ? undefined : await startSwarmNode({ keyFile: join(dir, 'key'), listen: [] }, { log })
 if (peer !== undefined && swarm !== undefined) blockSources.push(swarm.bitswapSource(peer))

@@ -33,6 +33,12 @@ const LAN = [
   ['fe80::', 10, 'ipv6'],
 ] as const
 
+/** This machine, by whatever way. */
+const LOOPBACK = [
+  ['127.0.0.0', 8, 'ipv4'],
+  ['::1', 128, 'ipv6'],
+] as const
+
 type Networks = readonly (readonly [string, number, 'ipv4' | 'ipv6'])[]
 const lists = new Map<Networks, BlockList>()
 
@@ -63,6 +69,12 @@ function isIn(address: string, networks: Networks): boolean {
 export function literalAddress(url: URL): string | undefined {
   const bare = bareAddress(url.hostname)
   return isIP(bare) === 0 ? undefined : bare
+}
+
+/** Whether a URL names this machine as its host, as `localhost` does by definition (RFC 6761, 6.3). Nothing is looked up. */
+export function isLoopback(url: URL): boolean {
+  const address = literalAddress(url)
+  return address === undefined ? /^(?:.+\.)?localhost\.?$/.test(url.hostname) : isIn(address, LOOPBACK)
 }
 
 /**

@@ -10,6 +10,11 @@ const TRAINED = Buffer.from('37a430ec', 'hex')
 /** The lower-case name of the request header, as Vary and undici have it. */
 export const AVAILABLE_DICTIONARY = 'available-dictionary'
 
+/** Whether who sent this `Vary` knows what to do with the name of a dictionary. */
+export function knowsDictionaries(vary: string): boolean {
+  return vary.toLowerCase().includes(AVAILABLE_DICTIONARY)
+}
+
 /** @param digest of the dictionary that the frame was made with */
 export function dczBody(digest: Uint8Array, frame: Uint8Array): Uint8Array {
   // Of its own size: the body is kept, and a part of Node's pool would keep all of it.

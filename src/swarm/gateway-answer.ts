@@ -2,15 +2,15 @@
 import type { CID } from 'multiformats/cid'
 import type { Dispatcher } from 'undici'
 import { LINK_BODY_BYTES } from '../limits.ts'
-import type { BlockRef, OldBlock, SourceId } from '../source.ts'
+import type { BlockRef, CallOptions, OldBlock, SourceId } from '../source.ts'
 import { SourceFaultError, SourceLieError, SourceMissError } from '../source.ts'
 import type { SourceRestingError } from '../source.ts'
 import { retryAfterMs } from '../upstream/retry-after.ts'
 import { CodedBlockError, decodeBlock, decodeDifference } from './coded-block.ts'
 import type { LinkPace } from './link-pace.ts'
 
-/** Whatever is decoded counts until it is done. */
-export type Decoding = (decode: () => Promise<Uint8Array>) => Promise<Uint8Array>
+/** Decodes when there is a turn. @throws the signal's reason when it aborts first */
+export type Decoding = (decode: () => Promise<Uint8Array>, options: CallOptions) => Promise<Uint8Array>
 
 export interface Answer {
   readonly handler: Dispatcher.DispatchHandler
@@ -28,12 +28,12 @@ export function createAnswer(request: {
   readonly pace: LinkPace
   /** With what the answer may depend on. */
   readonly answered: (vary: string) => void
-  readonly whileDecoding: Decoding
+  readonly inTurn: Decoding
   readonly rest: (ms: number) => SourceRestingError
   readonly resolve: (bytes: Uint8Array | Promise<Uint8Array>) => void
   readonly reject: (error: Error) => void
 }): Answer {
-  const { source, block, old, signal, pace, answered, whileDecoding, rest, resolve, reject } = request
+  const { source, block, old, signal, pace, answered, inTurn, rest, resolve, reject } = request
   const { cid, maxBytes, into, onBytes, onPlaced, onDifference } = block
   let controller: Dispatcher.DispatchController | undefined
   let given: Error | undefined
@@ -58,7 +58,7 @@ export function createAnswer(request: {
 
   const decoded = async ({ buffer, filled, coding, hasLength }: Coming): Promise<Uint8Array> => {
     try {
-      return await whileDecoding(() => decode(buffer.subarray(0, filled), coding))
+      return await inTurn(() => decode(buffer.subarray(0, filled), coding), { signal })
     } catch (cause) {
       if (!(cause instanceof CodedBlockError)) throw cause
       const message = `${cid.toString()}: ${cause.message}`
@@ -95,7 +95,7 @@ export function createAnswer(request: {
           lie(`expected at most ${maxBytes} bytes, got Content-Length ${JSON.stringify(length)}`)
           return
         }
-        answered(String(headers['vary'] ?? '').toLowerCase())
+        answered(String(headers['vary'] ?? ''))
         const buffer = into?.subarray(0, size) ?? Buffer.allocUnsafeSlow(size)
         const isMeasured = size >= LINK_BODY_BYTES
         coming = { buffer, filled: 0, coding: codingOf(headers), hasLength: length !== undefined, isMeasured }

@@ -1,6 +1,7 @@
 import type { Dispatcher } from 'undici'
 import { Pool } from 'undici'
 import {
+  DECODED_ANYHOW_BELOW_BYTES_PER_S,
   DECODING_MAX_COUNT,
   GATEWAY_BLOCK_DEADLINE_MS,
   GATEWAY_MAX_CONNECTIONS,
@@ -10,8 +11,9 @@ import {
 } from '../limits.ts'
 import type { BlockRef, BlockSource, CallOptions, Cost, OldBlock, SourceId } from '../source.ts'
 import { COST, SourceFaultError, SourceRestingError } from '../source.ts'
+import { createSlots } from '../upstream/slots.ts'
 import { OldBlockGoneError } from './coded-block.ts'
-import { AVAILABLE_DICTIONARY, formatAvailableDictionary } from './dcz.ts'
+import { AVAILABLE_DICTIONARY, formatAvailableDictionary, knowsDictionaries } from './dcz.ts'
 import { createAnswer } from './gateway-answer.ts'
 import type { Decoding } from './gateway-answer.ts'
 import { createLinkPace } from './link-pace.ts'
@@ -23,8 +25,10 @@ export interface GatewayConfig {
   readonly id?: SourceId
   /** COST.peer when absent. */
   readonly cost?: Cost
-  /** Then older blocks are named to it from the first request on; to anybody else once an answer has said (`Vary`) that it knows differences. */
-  readonly isNarswarm?: boolean
+  /** Whether older blocks may be named to it, until an answer of its own has said (`Vary`) whether it knows differences. */
+  readonly knowsDifferences?: () => boolean
+  /** No line is between: it counts as quick until it was measured, for a tunnel or a proxy may be there. */
+  readonly isOnLoopback?: boolean
 }
 
 export interface GatewaySource extends BlockSource {
@@ -46,12 +50,14 @@ export function createGatewaySource(
   deps: { dispatcher?: Dispatcher; clock?: () => number } = {},
 ): GatewaySource {
   const base = parseBase(config.url)
-  const { id = `http:${config.url}`, cost = COST.peer } = config
+  const { id = `http:${config.url}`, cost = COST.peer, isOnLoopback = false } = config
   const own = deps.dispatcher === undefined ? createPool(base.origin) : undefined
   const dispatcher = deps.dispatcher ?? own
   const prefix = base.pathname.replace(/\/+$/, '')
   const { clock = () => performance.now() } = deps
-  const pace = createLinkPace({ clock })
+  const pace = createLinkPace({ clock }, { isOnLoopback })
+  const decoders = createSlots(DECODING_MAX_COUNT)
+  /** Those that wait for their turn, too. */
   let decoding = 0
   /** It said so: too many ask it just now. */
   let restsUntil = -Infinity
@@ -64,11 +70,16 @@ export function createGatewaySource(
       id,
       `${config.url} asks to be left alone for ${Math.ceil(restsUntil - clock())} ms`,
     )
-  let knowsDifferences = config.isNarswarm ?? false
-  const isCodedWanted = (): boolean => pace.isSlow() && decoding < DECODING_MAX_COUNT
+  let saidToKnowDifferences: boolean | undefined
+  /** A link over which nothing but differences came is not measured, and counts as slow. */
+  const isCodedWanted = (): boolean =>
+    pace.isSlow() &&
+    (decoding < DECODING_MAX_COUNT || (pace.bytesPerS() ?? 0) < DECODED_ANYHOW_BELOW_BYTES_PER_S)
+  /** On loopback too, until it was measured: behind a tunnel the first blocks are all that moves. */
+  const isDifferenceWanted = (): boolean => isCodedWanted() || pace.bytesPerS() === undefined
   /** The peer weighs its coder against what the link carries: https://wicg.github.io/netinfo/ */
   const coding = (old: OldBlock | undefined): Record<string, string> => {
-    if (!isCodedWanted()) return { 'accept-encoding': 'identity' }
+    if (old === undefined && !isCodedWanted()) return { 'accept-encoding': 'identity' }
     const bytesPerS = pace.bytesPerS()
     return {
       ...(old === undefined
@@ -77,15 +88,24 @@ export function createGatewaySource(
       ...(bytesPerS === undefined ? {} : { downlink: (bytesPerS / 125_000).toFixed(3) }),
     }
   }
-  const whileDecoding: Decoding = async (decode) => {
+  /** What waits lies in the leaf's own buffer; room for the decoded one is made when its turn comes. */
+  const inTurn: Decoding = async (decode, options) => {
     decoding += 1
     try {
-      return await decode()
+      await decoders.take(options)
+      try {
+        return await decode()
+      } finally {
+        decoders.free()
+      }
     } finally {
       decoding -= 1
     }
   }
-  const answered = (vary: string): void => void (knowsDifferences = vary.includes(AVAILABLE_DICTIONARY))
+  const answered = (vary: string): void => {
+    saidToKnowDifferences = knowsDictionaries(vary)
+  }
+  const knowsDifferences = (): boolean => saidToKnowDifferences ?? config.knowsDifferences?.() ?? false
 
   const fetch = async (
     block: BlockRef,
@@ -103,7 +123,7 @@ export function createGatewaySource(
       signal,
       pace,
       answered,
-      whileDecoding,
+      inTurn,
       rest,
       resolve,
       reject,
@@ -143,7 +163,7 @@ export function createGatewaySource(
     id,
     cost,
     async fetch(block, options) {
-      const old = knowsDifferences && isCodedWanted() ? block.old?.() : undefined
+      const old = knowsDifferences() && isDifferenceWanted() ? block.old?.() : undefined
       try {
         return await fetch(block, old, options)
       } catch (error) {

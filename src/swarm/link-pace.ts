@@ -1,6 +1,7 @@
 import {
   CODED_BELOW_BYTES_PER_S,
-  CODED_UNTIL_BYTES_PER_S,
+  CODED_ON_LOOPBACK_BELOW_BYTES_PER_S,
+  CODED_UNTIL_FACTOR,
   LINK_SAMPLE_BYTES,
   LINK_SAMPLE_MS,
 } from '../limits.ts'
@@ -15,19 +16,27 @@ export interface LinkPace {
   came(bytes: number): void
   /** After each `began`. */
   ended(): void
-  /** Whether coded leaves pay (docs/adr/019). True until it is known: a line of 300 KiB/s is not to be measured with raw ones. */
+  /** Whether coded leaves pay (docs/adr/019). */
   isSlow(): boolean
   /** Of the last sample. */
   bytesPerS(): number | undefined
 }
 
-export function createLinkPace({ clock }: { clock: () => number }): LinkPace {
+/**
+ * A line counts as slow until it was measured: one of 300 KiB/s is not to be measured with raw leaves. Loopback counts as quick,
+ * though a tunnel may begin there.
+ */
+export function createLinkPace(
+  { clock }: { clock: () => number },
+  { isOnLoopback }: { readonly isOnLoopback: boolean },
+): LinkPace {
+  const below = isOnLoopback ? CODED_ON_LOOPBACK_BELOW_BYTES_PER_S : CODED_BELOW_BYTES_PER_S
   let coming = 0
   let since = 0
   let ms = 0
   let bytes = 0
   let pace: number | undefined
-  let slow = true
+  let slow = !isOnLoopback
 
   const settle = (): void => {
     const now = clock()
@@ -35,7 +44,7 @@ export function createLinkPace({ clock }: { clock: () => number }): LinkPace {
     since = now
     if (bytes < LINK_SAMPLE_BYTES || ms < LINK_SAMPLE_MS) return
     pace = (bytes / ms) * 1000
-    slow = pace < (slow ? CODED_UNTIL_BYTES_PER_S : CODED_BELOW_BYTES_PER_S)
+    slow = pace < (slow ? CODED_UNTIL_FACTOR * below : below)
     ms = 0
     bytes = 0
   }

@@ -21,6 +21,7 @@ export interface Entry {
   /** Of the stopwatch. */
   probeAt: number
   latencyMs: number | undefined
+  knowsDifferences: boolean
 }
 
 /** One that nobody has asked yet. */
@@ -42,6 +43,7 @@ export function createEntry(id: NeighbourId, since: number, known: Partial<Entry
     inARow: 0,
     probeAt: 0,
     latencyMs: undefined,
+    knowsDifferences: isNarswarmId(id),
     ...known,
   }
 }

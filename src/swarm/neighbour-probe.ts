@@ -4,6 +4,7 @@ import { CACHE_INFO_MAX_BYTES, GATEWAY_MAX_HEADER_BYTES, NEIGHBOUR_PROBE_DEADLIN
 import { parseCacheInfo } from '../nix/cache-info.ts'
 import { quote } from '../nix/quote.ts'
 import type { CallOptions } from '../source.ts'
+import { knowsDictionaries } from './dcz.ts'
 import type { Neighbour } from './neighbours.ts'
 
 /** It is there, and of no use: no binary cache, or one of another store. */
@@ -16,7 +17,7 @@ export interface NeighbourProbe {
    * Asks what is at `url`, within NEIGHBOUR_PROBE_DEADLINE_MS. Follows no redirect.
    *
    * @param url base of its routes, with a slash at its end
-   * @param isNarswarm known already: whether it has a gateway is not asked
+   * @param isNarswarm known already: whether it has a gateway, and what that knows, is not asked
    * @throws NeighbourUnfitError, or what the network had to say
    */
   ask(url: URL, isNarswarm: boolean, options: CallOptions): Promise<ProbeAnswer>
@@ -26,6 +27,7 @@ export interface NeighbourProbe {
 interface ProbeAnswer {
   /** A cache without a gateway, or (a Kubo) a gateway, were it without a cache: that answers each narinfo with a miss. */
   readonly kind: Neighbour['kind']
+  readonly knowsDifferences: boolean
   /** Until the head of the first answer. */
   readonly latencyMs: number
 }
@@ -47,13 +49,13 @@ export function createNeighbourProbe(
     pipelining: 0,
   })
 
-  const get = async (url: URL, signal: AbortSignal): Promise<{ status: number; text: string }> => {
-    const { statusCode, body } = await request(url, {
+  const get = async (url: URL, signal: AbortSignal) => {
+    const { statusCode, headers, body } = await request(url, {
       dispatcher,
       signal,
       headers: { 'accept-encoding': 'identity' },
     })
-    return { status: statusCode, text: await readText(body) }
+    return { status: statusCode, vary: String(headers['vary'] ?? ''), text: await readText(body) }
   }
 
   return {
@@ -64,16 +66,19 @@ export function createNeighbourProbe(
       const latencyMs = stopwatch() - begun
       if (info.status === 200) checkStoreDir(info.text, config.storeDir)
       else if (info.status !== 404) throw new Error(`nix-cache-info: HTTP ${info.status}`)
-      const hasGateway =
-        isNarswarm ||
-        (await get(new URL(GATEWAY_PROBE, url), signal).then(
-          ({ status, text }) => status === 200 && text === '',
-          () => false,
-        ))
+      const gateway = isNarswarm
+        ? { knowsDifferences: true }
+        : await get(new URL(GATEWAY_PROBE, url), signal).then(
+            ({ status, text, vary }) =>
+              status === 200 && text === '' ? { knowsDifferences: knowsDictionaries(vary) } : undefined,
+            () => undefined,
+          )
+      const hasGateway = gateway !== undefined
       if (!hasGateway && info.status !== 200) {
         throw new NeighbourUnfitError('it is no binary cache: nix-cache-info is not there')
       }
-      return { kind: hasGateway ? 'narswarm' : 'cache', latencyMs }
+      const { knowsDifferences = false } = gateway ?? {}
+      return { kind: hasGateway ? 'narswarm' : 'cache', knowsDifferences, latencyMs }
     },
     close: () => dispatcher.destroy(),
   }

@@ -6,7 +6,7 @@ import {
   NEIGHBOUR_WAIT_MS,
   UPSTREAM_INFO_RETRY_MS,
 } from '../limits.ts'
-import { isPrivateAddress, literalAddress } from '../config/ip-address.ts'
+import { isLoopback, isPrivateAddress, literalAddress } from '../config/ip-address.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { COST, SourceFaultError, SourceLieError, SourceRestingError } from '../source.ts'
@@ -31,8 +31,8 @@ export interface OpenNeighbour {
   lied(reason: string): void
   /** Nothing had come of what it was asked for until others were quicker: it may be slow, or gone. */
   gaveNothing(): void
-  /** The table lets it be asked again. @returns whether it was out */
-  forgive(): boolean
+  /** The table lets it be asked, again perhaps, and this is what it knows of it by now. @returns whether it was out */
+  listed(neighbour: Neighbour): boolean
   /** Cuts what is under way. */
   close(): Promise<void>
 }
@@ -56,11 +56,13 @@ export function openNeighbour(
   const { id, url } = neighbour
   const cost = costOf(neighbour)
   const { blocks: sourceId, nars: streamId } = sourcesOf(id)
+  let { knowsDifferences } = neighbour
   const gateway = createGatewaySource({
     url: url.href.replace(/\/$/, ''),
     id: sourceId,
     cost,
-    isNarswarm: isNarswarmId(id),
+    knowsDifferences: () => knowsDifferences,
+    isOnLoopback: isLoopback(url),
   })
   const cache = createUpstream(
     {
@@ -162,9 +164,10 @@ export function openNeighbour(
       inVain = 0
       neighbours.failed(id, `asked for NARs it gave nothing, ${NEIGHBOUR_IN_VAIN_COUNT} times in a row`)
     },
-    forgive() {
+    listed(listed) {
       const wasOut = isOut
       isOut = false
+      knowsDifferences = listed.knowsDifferences
       return wasOut
     },
     narInfos: {

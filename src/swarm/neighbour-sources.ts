@@ -39,7 +39,7 @@ export function createNeighbourSources(
       open.set(key, one)
       const found = { id: neighbour.id, one }
       bySource.set(one.blocks.id, found).set(one.streamId, found)
-      if (one.forgive()) for (const source of [one.blocks.id, one.streamId]) forgiven?.(source)
+      if (one.listed(neighbour)) for (const source of [one.blocks.id, one.streamId]) forgiven?.(source)
       return { one, hasGateway: neighbour.kind === 'narswarm' }
     })
     forgetOld(found.length)

@@ -22,7 +22,7 @@ import type { Neighbour, NeighbourId, Neighbours } from './neighbours.ts'
 import { peerIdIn } from './peer-address.ts'
 
 export type ProbeOutcome =
-  { readonly kind: Neighbour['kind']; readonly latencyMs: number } | { readonly error: string }
+  (Pick<Neighbour, 'kind' | 'knowsDifferences'> & { readonly latencyMs: number }) | { readonly error: string }
 
 export interface NeighbourTable extends Neighbours {
   /** Of this machine; undefined until its libp2p node has been started. */
@@ -198,8 +198,8 @@ export function createNeighbourTable(
       .filter((entry) => isNarswarmId(entry.id) || !proved.has(entry.url?.href))
       .sort((a, b) => Number(isNamed(b)) - Number(isNamed(a)))
       .flatMap((entry) => {
-        const { id, kind, url } = entry
-        return url === undefined ? [] : [{ id, kind, url, from: fromOf(entry) }]
+        const { id, kind, url, knowsDifferences } = entry
+        return url === undefined ? [] : [{ id, kind, url, from: fromOf(entry), knowsDifferences }]
       })
     const lies = [...entries.values()].flatMap(({ lie }) => (lie === undefined ? [] : [lie.until]))
     return {
@@ -334,9 +334,9 @@ export function createNeighbourTable(
         rest(entry, outcome.error)
         return
       }
-      const isOther = entry.kind !== outcome.kind
-      entry.kind = outcome.kind
-      entry.latencyMs = outcome.latencyMs
+      const { kind, knowsDifferences, latencyMs } = outcome
+      const isOther = entry.kind !== kind || entry.knowsDifferences !== knowsDifferences
+      Object.assign(entry, { kind, knowsDifferences, latencyMs })
       // Once is not enough: one that stalls on every NAR answers each probe.
       if (entry.contact === 'ok') entry.inARow = 0
       isFine(entry)

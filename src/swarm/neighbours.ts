@@ -16,6 +16,8 @@ export interface Neighbour {
    */
   readonly url: URL
   readonly from: 'config' | 'mdns' | 'added'
+  /** Older blocks may be named to it (docs/spec/dcz-leaves.md): a narswarm known by its peer id, or it said so when it was probed. */
+  readonly knowsDifferences: boolean
 }
 
 export interface Neighbours {

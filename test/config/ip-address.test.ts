@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { hostKey, isLanAddress, isPrivateAddress } from '../../src/config/ip-address.ts'
+import { hostKey, isLanAddress, isLoopback, isPrivateAddress } from '../../src/config/ip-address.ts'
 
 const PRIVATE = [
   '0.0.0.0',
@@ -83,4 +83,26 @@ const HOSTS: [address: string, key: string][] = [
 ]
 for (const [address, key] of HOSTS) {
   test(`one machine: ${address} is ${key}`, () => assert.equal(hostKey(address), key))
+}
+
+const LOOPBACK: [host: string, is: boolean][] = [
+  ['127.0.0.1', true],
+  ['127.8.9.10', true],
+  ['127.1', true],
+  ['[::1]', true],
+  ['[::ffff:127.0.0.1]', true],
+  ['localhost', true],
+  ['LocalHost.', true],
+  ['cache.localhost', true],
+  ['notlocalhost', false],
+  ['localhost.example', false],
+  ['127.example', false],
+  ['10.0.0.1', false],
+  ['0.0.0.0', false],
+  ['[fe80::1]', false],
+  ['[::2]', false],
+]
+for (const [host, is] of LOOPBACK) {
+  test(`${is ? '' : 'not '}on loopback: ${host}`, () =>
+    assert.equal(isLoopback(new URL(`http://${host}:1/`)), is))
 }

@@ -234,7 +234,7 @@ test('any leaf comes through sockets as the difference from any other as it was'
       if (bytes.length === 0) return
       const { app, given } = codingPeer([testNar(old), testNar(bytes)])
       const { port } = await serve(t, app)
-      const source = createGatewaySource({ url: `http://127.0.0.1:${port}`, isNarswarm: true })
+      const source = createGatewaySource({ url: `http://127.0.0.1:${port}`, knowsDifferences: () => true })
       const oldBlock: OldBlock = {
         digest: sha256(old),
         lend: () => Promise.resolve({ bytes: old, release: () => {} }),

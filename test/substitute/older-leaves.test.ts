@@ -215,7 +215,7 @@ describe('an upgrade from a peer that has the older NAR, too', () => {
     // Each look at the clock takes a second: no link is slower.
     let now = 0
     const source = createGatewaySource(
-      { url: `http://127.0.0.1:${port}`, isNarswarm: true },
+      { url: `http://127.0.0.1:${port}`, knowsDifferences: () => true },
       { clock: () => (now += 1_000) },
     )
     t.after(() => source.close())

@@ -10,6 +10,7 @@ import { setImmediate } from 'node:timers/promises'
 import type { TestContext } from 'node:test'
 import { constants, zstdCompressSync } from 'node:zlib'
 import { rawCid, sha256 } from '../../src/dag/cid.ts'
+import { DECODING_MAX_COUNT } from '../../src/limits.ts'
 import type { OldBlock } from '../../src/source.ts'
 import { SourceFaultError, SourceLieError } from '../../src/source.ts'
 import { createGatewaySource } from '../../src/swarm/gateway-source.ts'
@@ -44,12 +45,12 @@ function oldBlock(bytes: Uint8Array | undefined = older) {
   return { old: () => old, calls }
 }
 
-async function gateway(t: TestContext, answer: RequestListener, isNarswarm = true): Promise<GatewaySource> {
+async function gateway(t: TestContext, answer: RequestListener, isKnown = true): Promise<GatewaySource> {
   const server = createServer(answer)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
-  const source = createGatewaySource({ url: `http://127.0.0.1:${port}`, isNarswarm })
+  const source = createGatewaySource({ url: `http://127.0.0.1:${port}`, knowsDifferences: () => isKnown })
   t.after(async () => {
     await source.close()
     server.closeAllConnections()
@@ -133,32 +134,127 @@ test('where there is no older block it is as before', async (t) => {
   }
 })
 
-test('over a quick link the older block is not named', async (t) => {
-  const asked: string[] = []
+/** One whose link carries a body of 1 MiB in so many milliseconds by the clock; `asked` are the codings of each request. */
+async function measured(
+  t: TestContext,
+  leafMs: number,
+  config: Partial<Parameters<typeof createGatewaySource>[0]> = {},
+) {
   const leaf = Buffer.alloc(1_048_576)
+  const asked: string[] = []
   let now = 0
   const server = createServer((request, response) => {
     asked.push(codingsOf(request))
-    response.writeHead(200, RAW).end(leaf)
+    // The difference where it is asked for, else as it is.
+    if (request.headers['available-dictionary'] === undefined) response.writeHead(200, RAW).end(leaf)
+    else response.writeHead(200, { ...DCZ, 'content-length': body.length }).end(body)
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
-  // 3 ms for a body: 350 MB/s.
   const source = createGatewaySource(
-    { url: `http://127.0.0.1:${port}`, isNarswarm: true },
-    { clock: () => (now += 3) },
+    { url: `http://127.0.0.1:${port}`, knowsDifferences: () => true, ...config },
+    { clock: () => (now += leafMs) },
   )
   t.after(async () => {
     await source.close()
     server.closeAllConnections()
     server.close()
   })
-  for (let at = 0; at < 9; at++) {
-    await source.fetch({ cid, maxBytes: leaf.length, old: oldBlock().old }, { signal })
+  const whole = { cid, maxBytes: leaf.length }
+  return {
+    asked,
+    fetch: (old?: () => OldBlock | undefined, until = signal) =>
+      source.fetch(old === undefined ? whole : { ...whole, old }, { signal: until }),
+    /** Until the link is measured. */
+    measure: async () => {
+      for (let at = 0; at < 9; at++) await source.fetch(whole, { signal })
+    },
   }
+}
+
+test('over a quick link the older block is not named', async (t) => {
+  // 350 MB/s.
+  const { asked, fetch, measure } = await measured(t, 3)
+  await fetch(oldBlock().old)
+  await measure()
+  await fetch(oldBlock().old)
   assert.equal(asked[0], `dcz, zstd ${NAME}`)
   assert.equal(asked.at(-1), 'identity -')
+})
+
+test('on loopback blocks come as they are, and by difference where there is an older one, until the link proves slow', async (t) => {
+  // 20 MB/s.
+  const { asked, fetch, measure } = await measured(t, 52, { isOnLoopback: true })
+  await fetch(oldBlock().old)
+  await fetch()
+  assert.deepEqual(asked, [`dcz, zstd ${NAME}`, 'identity -'])
+  await measure()
+  assert.equal(asked.at(-1), 'zstd -')
+})
+
+test('on loopback, once it has proved quick, the older block is not named any more', async (t) => {
+  const { asked, fetch, measure } = await measured(t, 3, { isOnLoopback: true })
+  await measure()
+  await fetch(oldBlock().old)
+  assert.deepEqual(new Set(asked), new Set(['identity -']))
+})
+
+const BUSY: [title: string, leafMs: number | undefined, next: string][] = [
+  ['of a link that nobody has measured it is', undefined, `dcz, zstd ${NAME}`],
+  ['of a link of 20 MB/s it is', 52, `dcz, zstd ${NAME}`],
+  ['of a link of 100 MB/s it is not', 10, 'identity -'],
+]
+for (const [title, leafMs, next] of BUSY) {
+  test(`with as many blocks being decoded as may be, the next one is asked for coded? ${title}`, async (t) => {
+    const { asked, fetch, measure } = await measured(t, leafMs ?? 1)
+    if (leafMs !== undefined) await measure()
+    const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>()
+    const { promise: allBusy, resolve: onAllBusy } = Promise.withResolvers<void>()
+    let [lent, most] = [0, 0]
+    const old: OldBlock = {
+      digest: sha256(older),
+      async lend() {
+        lent += 1
+        most = Math.max(most, lent)
+        if (lent === DECODING_MAX_COUNT) onAllBusy()
+        await mayGoOn
+        return { bytes: older, release: () => void (lent -= 1) }
+      },
+    }
+    const fetches = Array.from({ length: DECODING_MAX_COUNT }, () => fetch(() => old))
+    await allBusy
+    const last = fetch(() => old)
+    await setImmediate()
+    goOn()
+    await Promise.all([...fetches, last])
+    assert.equal(asked.at(-1), next)
+    assert.equal(most, DECODING_MAX_COUNT, 'no more are decoded at once')
+  })
+}
+
+test('who leaves while a block waits for its turn to be decoded is not waited for, and takes nobody else’s turn', async (t) => {
+  const { fetch } = await measured(t, 1)
+  const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>()
+  const { promise: allBusy, resolve: onAllBusy } = Promise.withResolvers<void>()
+  let lent = 0
+  const old: OldBlock = {
+    digest: sha256(older),
+    async lend() {
+      if (++lent === DECODING_MAX_COUNT) onAllBusy()
+      await mayGoOn
+      return { bytes: older, release: () => {} }
+    },
+  }
+  const fetches = Array.from({ length: DECODING_MAX_COUNT }, () => fetch(() => old))
+  await allBusy
+  const leaving = new AbortController()
+  const left = fetch(() => old, leaving.signal)
+  leaving.abort(new Error('gone'))
+  await assert.rejects(left, /gone/)
+  goOn()
+  await Promise.all(fetches)
+  assert.ok(block.equals(await fetch(() => old)))
 })
 
 const GONE: [title: string, bytes: Uint8Array | undefined][] = [

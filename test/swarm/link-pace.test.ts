@@ -2,15 +2,18 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
   CODED_BELOW_BYTES_PER_S,
-  CODED_UNTIL_BYTES_PER_S,
+  CODED_ON_LOOPBACK_BELOW_BYTES_PER_S,
+  CODED_UNTIL_FACTOR,
   LINK_SAMPLE_BYTES,
   LINK_SAMPLE_MS,
 } from '../../src/limits.ts'
 import { createLinkPace } from '../../src/swarm/link-pace.ts'
 
-function link() {
+const CODED_UNTIL = CODED_UNTIL_FACTOR * CODED_BELOW_BYTES_PER_S
+
+function link(isOnLoopback = false) {
   let now = 0
-  const pace = createLinkPace({ clock: () => now })
+  const pace = createLinkPace({ clock: () => now }, { isOnLoopback })
   return {
     pace,
     wait: (ms: number) => void (now += ms),
@@ -31,13 +34,24 @@ test('a link that nobody has measured counts as slow, and nothing is said of it'
   assert.equal(pace.bytesPerS(), undefined)
 })
 
+test('loopback counts as quick until it is measured, and as slow below a lower limit alone', () => {
+  const { pace, carry } = link(true)
+  assert.deepEqual([pace.isSlow(), pace.bytesPerS()], [false, undefined])
+  carry(CODED_ON_LOOPBACK_BELOW_BYTES_PER_S * 1.01)
+  assert.equal(pace.isSlow(), false)
+  carry(CODED_ON_LOOPBACK_BELOW_BYTES_PER_S * 0.99)
+  assert.equal(pace.isSlow(), true)
+  carry(CODED_ON_LOOPBACK_BELOW_BYTES_PER_S * CODED_UNTIL_FACTOR * 1.01)
+  assert.equal(pace.isSlow(), false)
+})
+
 test('between the two limits a link stays what it was', () => {
   const { pace, carry } = link()
-  const between = (CODED_BELOW_BYTES_PER_S + CODED_UNTIL_BYTES_PER_S) / 2
+  const between = (CODED_BELOW_BYTES_PER_S + CODED_UNTIL) / 2
   carry(between)
   assert.equal(pace.isSlow(), true)
   assert.equal(Math.round(pace.bytesPerS() ?? 0), between)
-  carry(CODED_UNTIL_BYTES_PER_S * 1.01)
+  carry(CODED_UNTIL * 1.01)
   assert.equal(pace.isSlow(), false)
   carry(between)
   assert.equal(pace.isSlow(), false)

@@ -57,6 +57,30 @@ for (const [name, [kind, answers]] of Object.entries(KINDS)) {
   })
 }
 
+const VARIES: [vary: string | undefined, knows: boolean][] = [
+  ['Accept, Accept-Encoding, Available-Dictionary', true],
+  ['available-dictionary', true],
+  ['Accept-Encoding', false],
+  [undefined, false],
+]
+for (const [vary, knows] of VARIES) {
+  test(`a gateway that answers with Vary ${vary ?? 'absent'} ${knows ? 'knows' : 'does not know'} differences`, async (t) => {
+    const url = await serve(t, ({ url: target }, response) => {
+      if (target === GATEWAY && vary !== undefined) response.setHeader('vary', vary)
+      response.end(target === GATEWAY ? '' : INFO)
+    })
+    assert.equal((await probe(t).ask(url, false, { signal })).knowsDifferences, knows)
+  })
+}
+
+test('of a page that stands where a gateway would be its Vary says nothing', async (t) => {
+  const url = await serve(t, ({ url: target }, response) => {
+    response.setHeader('vary', 'Available-Dictionary')
+    response.end(target === GATEWAY ? '<html>' : INFO)
+  })
+  assert.equal((await probe(t).ask(url, false, { signal })).knowsDifferences, false)
+})
+
 const UNFIT: Record<string, [reason: RegExp, answer: Answer]> = {
   'a cache of another store': [
     /its store is "\/gnu\/store"/,
@@ -83,7 +107,8 @@ test('one that a narswarm said is its own is not asked for a gateway', async (t)
     asked.push(request.url)
     response.end(INFO)
   })
-  assert.equal((await probe(t).ask(url, true, { signal })).kind, 'narswarm')
+  const { kind, knowsDifferences } = await probe(t).ask(url, true, { signal })
+  assert.deepEqual([kind, knowsDifferences], ['narswarm', true])
   assert.deepEqual(asked, [CACHE_INFO])
 })
 

@@ -95,6 +95,28 @@ describe('a neighbour as a source', () => {
     assert.equal(near.blocks()[0]?.id, `neighbour:${server.url.origin}`)
     assert.deepEqual([...table.told.failed, ...table.told.lied], [])
   })
+  it('is told of an older block as soon as its probe has said that it knows differences', async (t) => {
+    const named: unknown[] = []
+    const server = await serveNear(t, files, (_, __, { req }) => {
+      named.push(req.headers['available-dictionary'] !== undefined)
+      return false
+    })
+    const one = { ...neighbour('one', server.url), id: `cache:${server.url.href}` }
+    let knowsDifferences = false
+    const near = sourcesOf(t, { ...neighboursOf(), current: () => [{ ...one, knowsDifferences }] })
+    const old = () => ({
+      digest: new Uint8Array(32),
+      lend: () => assert.fail('nobody answered by difference'),
+    })
+    const [first = assert.fail()] = near.blocks()
+    knowsDifferences = true
+    const [second] = near.blocks()
+    assert.equal(second, first)
+    await first.fetch({ cid: plan.root, maxBytes: nar.length, old }, options)
+    // What it says in its answers is newer.
+    await first.fetch({ cid: plan.root, maxBytes: nar.length, old }, options)
+    assert.deepEqual(named, [true, false])
+  })
   it('a miss costs nothing', async (t) => {
     const { source, table } = await withOne(t, (path, _, response) => {
       if (!path.endsWith('.narinfo')) return false

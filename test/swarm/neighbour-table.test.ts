@@ -26,7 +26,7 @@ const CACHE_A = 'cache:http://10.0.0.2:6278/'
 const PEER = '12D3KooWGatU2NcRgWDLMqGxnvKYjAhFRMsvLTnuDiXZtUBKcpkM'
 const NARSWARM = `narswarm:${PEER}`
 const ADDR = `/ip4/10.0.0.2/tcp/6279/p2p/${PEER}`
-const OK = { kind: 'narswarm', latencyMs: 3 } as const
+const OK = { kind: 'narswarm', knowsDifferences: true, latencyMs: 3 } as const
 
 interface Bench {
   now: number
@@ -82,6 +82,22 @@ test('a URL of the configuration is asked from the start, as a cache until it is
   assert.equal(it.open({ urls: [URL_A] }).current()[0]?.kind, 'narswarm')
 })
 
+test('what one that was named by URL knows is what its last probe said, and is asked anew after a restart', async (t) => {
+  const it = await bench(t)
+  const table = it.open({ urls: [URL_A] })
+  const knows = (one = table) => one.current()[0]?.knowsDifferences
+  let changes = 0
+  table.onChange(() => (changes += 1))
+  assert.equal(knows(), false)
+  table.probed(CACHE_A, URL_A, OK)
+  assert.equal(knows(), true)
+  changes = 0
+  table.probed(CACHE_A, URL_A, { ...OK, knowsDifferences: false })
+  assert.deepEqual([knows(), changes], [false, 1])
+  table.probed(CACHE_A, URL_A, OK)
+  assert.equal(knows(it.open({ urls: [URL_A] })), false)
+})
+
 test('one that was found is asked once a probe has come back, and by its proved id', async (t) => {
   const it = await bench(t)
   const table = it.open()
@@ -91,7 +107,9 @@ test('one that was found is asked once a probe has come back, and by its proved 
   assert.deepEqual(ids(table), [])
   assert.deepEqual(table.due(), [{ id: NARSWARM, url: URL_A }])
   table.probed(NARSWARM, URL_A, OK)
-  assert.deepEqual(table.current(), [{ id: NARSWARM, kind: 'narswarm', url: URL_A, from: 'mdns' }])
+  assert.deepEqual(table.current(), [
+    { id: NARSWARM, kind: 'narswarm', url: URL_A, from: 'mdns', knowsDifferences: true },
+  ])
   assert.equal(changes, 2)
   assert.deepEqual(table.due(), [])
 })
@@ -278,7 +296,9 @@ test('one that was named by multiaddr is to be greeted, and asked once that told
   assert.deepEqual(table.named(), [ADDR])
   assert.deepEqual([ids(table), table.due()], [[], []])
   meet(table)
-  assert.deepEqual(table.current(), [{ id: NARSWARM, kind: 'narswarm', url: URL_A, from: 'config' }])
+  assert.deepEqual(table.current(), [
+    { id: NARSWARM, kind: 'narswarm', url: URL_A, from: 'config', knowsDifferences: true },
+  ])
   table.ban(parseNeighbour(ADDR), '')
   assert.deepEqual(table.named(), [])
 })
