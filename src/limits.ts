@@ -395,6 +395,11 @@ export const HELD_BACK_BYTES = 256 * KIB
 export const REWRITE_PROOFS_COUNT = 2
 /** Waiting for a turn, reading and hashing: 3 GB from the page cache. The network still has its time before the 404. */
 export const REWRITE_PROOF_DEADLINE_MS = 4_000
+/**
+ * An older path of which nothing could be read for so long may be on a disk that hangs, or be a tree of very many files: the
+ * network is asked beside it then. Reading and hashing that goes on is waited for: as a rule it is over before a first byte.
+ */
+export const REWRITE_QUIET_MS = 300
 /** An older path that gave another NAR gives no better one when Nix asks again. */
 export const REWRITE_FAILED_MAX_COUNT = 10_000
 export const REWRITE_FAILED_MAX_AGE_MS = 3600_000
@@ -427,6 +432,8 @@ export const LEAF_BUFFERS_COUNT = 18
 /** In flight at one source while there are others, a quarter of the window; one that is alone gets all of it. */
 export const LEAF_IN_FLIGHT_PER_SOURCE_COUNT = 3
 export const LEAF_STALL_FLOOR_MS = 2_000
+/** The same for one that lies here or is made here: some milliseconds, unless the disk hangs. */
+export const LEAF_HERE_STALL_FLOOR_MS = 300
 /** A leaf slower than this many times its source's average is asked of the next one. */
 export const LEAF_STALL_FACTOR = 4
 /** The last leaves are doubled, but not one that may be here in a moment: a small NAR would always be fetched twice. */

@@ -12,6 +12,7 @@ import { checkLeaf, DagError } from '../dag/reader.ts'
 import type { DagLink } from '../dag/reader.ts'
 import {
   CODED_LEAF_MIN_BYTES,
+  LEAF_HERE_STALL_FLOOR_MS,
   LEAF_IN_FLIGHT_PER_SOURCE_COUNT,
   LEAF_LATE_FLOOR_MS,
   LEAF_QUICK_MS,
@@ -108,7 +109,8 @@ export async function* fetchLeaves(
   const watch = (slot: Slot, source: BlockSource, onStall: () => void): void => {
     const averageMs = roster.averageMs(source) ?? 0
     const lateMs = Math.max(LEAF_LATE_FLOOR_MS, averageMs)
-    const stallMs = Math.max(LEAF_STALL_FLOOR_MS, LEAF_STALL_FACTOR * averageMs)
+    const floorMs = source.cost === COST.local ? LEAF_HERE_STALL_FLOOR_MS : LEAF_STALL_FLOOR_MS
+    const stallMs = Math.max(floorMs, LEAF_STALL_FACTOR * averageMs)
     clearTimeout(slot.timer)
     slot.timer = setTimeout(() => {
       slot.late = true

@@ -13,6 +13,7 @@ import {
   REWRITE_PROOFS_COUNT,
   REWRITE_PROVED_MAX_AGE_MS,
   REWRITE_PROVED_MAX_COUNT,
+  REWRITE_QUIET_MS,
   REWRITE_STREAMS_COUNT,
   STORE_READ_BYTES,
 } from '../limits.ts'
@@ -33,7 +34,10 @@ import { findRelatives } from '../store/relatives.ts'
 import type { Relative } from '../store/relatives.ts'
 import { streamRewritten } from '../store/rewritten-nar.ts'
 import type { OldNar } from '../store/rewritten-nar.ts'
+import { abortable } from '../upstream/abortable.ts'
 import { createSlots } from '../upstream/slots.ts'
+import { watchQuiet } from './quiet-watch.ts'
+import type { QuietWatch } from './quiet-watch.ts'
 import { hashRewritten } from './rewritten-hash.ts'
 import { createRewrittenLeaves, REWRITTEN } from './rewritten-leaves.ts'
 
@@ -54,11 +58,12 @@ export interface Guess {
   /**
    * Makes it of each older path that may give the whole, and hashes it.
    *
+   * @param options.onLate called once, when nothing has moved for REWRITE_QUIET_MS: nobody need wait for it any longer
    * @returns a stream of the bytes that proved right, which breaks off at the first byte whose file is not as it was then;
    * undefined when none did, or too late
    * @throws the signal's reason
    */
-  prove(options: CallOptions): Promise<StreamSource | undefined>
+  prove(options: CallOptions & { onLate?: () => void }): Promise<StreamSource | undefined>
   /** Single leaves by their offset, hashed before they are given. */
   readonly leaves: BlockSource
 }
@@ -69,6 +74,8 @@ interface Proof {
   /** Of the files behind each chunk (`Stamp`). */
   readonly marks: readonly string[]
 }
+
+type WatchedOptions = CallOptions & { readonly watch: QuietWatch }
 
 export function createRewriting(deps: {
   store: Pick<LocalStore, 'pathInfo' | 'readNarInto'>
@@ -92,6 +99,8 @@ export function createRewriting(deps: {
   const proving = createSlots(REWRITE_PROOFS_COUNT)
   const streaming = createSlots(REWRITE_STREAMS_COUNT)
   const leaves = createSlots(REWRITE_LEAVES_COUNT)
+  /** Of those that wait to be proved: as long as others move their turn will come. */
+  const queued = new Set<QuietWatch>()
   const attemptOf = (info: SignedFields, storePath: StorePath): string => `${info.narHash} ${storePath}`
 
   function relativesOf(info: SignedFields): Relative[] {
@@ -108,17 +117,22 @@ export function createRewriting(deps: {
   async function hashOnce(
     info: SignedFields,
     { storePath, rewrites }: Omit<Proof, 'marks'>,
-    options: CallOptions,
+    options: WatchedOptions,
   ): Promise<Proof | undefined> {
     const { narSize, narHash } = info
-    const hashed = await hashRewritten({ storePath, narSize, rewrites }, 'given', store, options)
+    const readNarInto: LocalStore['readNarInto'] = async (...chunk) => {
+      const stamp = await store.readNarInto(...chunk)
+      for (const watch of [options.watch, ...queued]) watch.moved()
+      return stamp
+    }
+    const hashed = await hashRewritten({ storePath, narSize, rewrites }, 'given', { readNarInto }, options)
     return hashed.narHash === narHash ? { storePath, rewrites, marks: hashed.marks } : undefined
   }
 
   async function proveOf(
     info: SignedFields,
     { storePath, pairings }: Relative,
-    options: CallOptions,
+    options: WatchedOptions,
   ): Promise<Proof | undefined> {
     try {
       for (const rewrites of pairings) {
@@ -139,7 +153,7 @@ export function createRewriting(deps: {
   async function proveAny(
     info: SignedFields,
     relatives: readonly Relative[],
-    options: CallOptions,
+    options: WatchedOptions,
   ): Promise<Proof | undefined> {
     for (const relative of relatives) {
       const proof = await proveOf(info, relative, options)
@@ -165,7 +179,9 @@ export function createRewriting(deps: {
         const old: OldNar = {
           narSize,
           async read(range, target) {
-            const { mark } = await store.readNarInto(storePath, range, target, options)
+            // One that hangs hears no signal, and whoever takes over does not wait for it.
+            const reading = store.readNarInto(storePath, range, target, options)
+            const { mark } = await abortable(reading, options.signal)
             if (mark === marks[range.start / STORE_READ_BYTES]) return
             throw new StorePathChangedError(`${storePath} has changed since it was hashed`)
           },
@@ -208,20 +224,22 @@ export function createRewriting(deps: {
           if (untried.length === 0) return undefined
           const deadline = AbortSignal.timeout(REWRITE_PROOF_DEADLINE_MS)
           const signal = AbortSignal.any([options.signal, deadline])
+          const watch = watchQuiet(REWRITE_QUIET_MS, options.onLate ?? (() => {}))
           try {
-            await proving.take({ signal })
-            try {
-              const proof = await proveAny(info, untried, { signal })
-              return proof && streamOf(info, proof)
-            } finally {
-              proving.free()
-            }
+            queued.add(watch)
+            await proving.take({ signal }).finally(() => queued.delete(watch))
+            // A read that hangs hears no signal, and keeps a thread busy: so nobody else gets its turn.
+            const proof = proveAny(info, untried, { signal, watch }).finally(() => proving.free())
+            const proved = await abortable(proof, signal)
+            return proved && streamOf(info, proved)
           } catch (error) {
             options.signal.throwIfAborted()
             // Too slow, and would be again.
             for (const { storePath } of untried) failed.set(attemptOf(info, storePath), true)
             log.debug({ path: info.storePath }, `not made of an older path: ${messageOf(error)}`)
             return undefined
+          } finally {
+            watch.stop()
           }
         },
       }

@@ -71,18 +71,24 @@ export async function* findWays(
   options: CallOptions,
 ): AsyncGenerator<Way, void, undefined> {
   const seen = new Set<string>()
+  /** The one that proved right, until it is taken. */
+  const made: Way[] = []
   const unseen = (lastResort: boolean): Way[] => {
     const ways = orderWays(deps.resolver.offer(info), deps).filter(
       (way) => !seen.has(wayId(way)) && (lastResort || !isDoubtful(way, deps)),
     )
     for (const way of ways) seen.add(wayId(way))
-    return ways
+    return [...made.splice(0), ...ways]
   }
-  const made = await deps.guess?.prove(options)
-  if (made !== undefined) {
-    deps.along?.own()
-    yield { kind: 'stream', source: made }
+  // Each answer is used as it comes: one silent upstream must not keep what another has.
+  const answers = createProgress()
+  const { promise: late, resolve: onLate } = Promise.withResolvers<void>()
+  const proveGuess = async (): Promise<void> => {
+    const source = await deps.guess?.prove({ ...options, onLate })
+    if (source !== undefined) made.push({ kind: 'stream', source })
+    answers.notify()
   }
+  const proof = proveGuess()
   // One and the same for all of this: when it is over, nobody near has it.
   const near = deps.along?.ways(seen, options) ?? []
   /** Nobody far away is asked for bytes before those near have said that they have none. */
@@ -90,13 +96,17 @@ export async function* findWays(
     for (const way of ways) {
       if (isFar(way)) yield* near
       deps.along?.own()
+      // What was made later than anybody waited for it is still nearer than whatever comes next.
+      yield* made.splice(0)
       yield way
     }
   }
+  // Once it is late it is awaited at the end, and not to be heard of before.
+  proof.catch(() => {})
+  await Promise.race([proof, late])
+  yield* inTurn(made.splice(0))
   yield* inTurn(unseen(false))
   yield* near
-  // Each answer is used as it comes: one silent upstream must not keep what another has.
-  const answers = createProgress()
   let asked = false
   const asking = deps.resolver.askAll(info, { ...options, onAnswer: () => answers.notify() }).finally(() => {
     asked = true
@@ -112,6 +122,8 @@ export async function* findWays(
   }
   await asking
   yield* inTurn(unseen(true))
+  await proof
+  yield* inTurn(made.splice(0))
 }
 
 function isFar(way: Way): boolean {

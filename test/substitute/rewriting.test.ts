@@ -1,21 +1,25 @@
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, it, mock } from 'node:test'
 import type { TestContext } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { rawCid } from '../../src/dag/cid.ts'
 import {
   REWRITE_FAILED_MAX_AGE_MS,
   REWRITE_LEAF_MISSES_COUNT,
   REWRITE_LEAVES_APART_COUNT,
+  REWRITE_PROOFS_COUNT,
+  REWRITE_QUIET_MS,
   REWRITE_STREAMS_COUNT,
 } from '../../src/limits.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
 import { COST, SourceFaultError, SourceMissError } from '../../src/source.ts'
 import { StorePathChangedError, StorePathNotValidError } from '../../src/store/errors.ts'
+import { findWays, wayId } from '../../src/substitute/ways.ts'
 import { createRewriting } from '../../src/substitute/rewriting.ts'
 import type { Rewriting } from '../../src/substitute/rewriting.ts'
 import { recordingLog } from '../kit/log.ts'
 import { collect, leafOf, options, planOf } from '../spool/kit.ts'
-import { blocksOf, engine, MIB, pathNamed, peer, stream, tells, testPolicy } from './kit.ts'
+import { blocksOf, engine, flipped, MIB, pathNamed, peer, stream, tells, testPolicy } from './kit.ts'
 import { asOld, built, oldStore, SIZE, twin } from './old-store.ts'
 import type { Built, OldPath } from './old-store.ts'
 
@@ -187,6 +191,20 @@ describe('a NAR made of an older path', () => {
     assert.ok((await proved(rewriting, newer))?.equals(newer.bytes))
   })
 
+  it('is not waited for by who leaves while a read hangs', async () => {
+    const store = oldStore()
+    store.add(asOld(older))
+    const leaving = new AbortController()
+    store.onRead = () => {
+      leaving.abort(new Error('gone'))
+      return new Promise(() => {})
+    }
+    await assert.rejects(
+      async () => rewritingOf(store).guess(newer.info)?.prove({ signal: leaving.signal }),
+      /gone/,
+    )
+  })
+
   it('is no guess when the database cannot be read', () => {
     const store = oldStore()
     const broken = { ...store, sameName: () => assert.fail('database is locked') }
@@ -298,7 +316,8 @@ describe('a transfer where an older path is here', () => {
     assert.deepEqual(one.upstream.opened, [0])
   })
 
-  const ends: [title: string, end: (path: OldPath) => void][] = [
+  const ends: [title: string, end: (path: OldPath) => void | Promise<void>][] = [
+    ['hangs', () => new Promise(() => {})],
     [
       'changed',
       (path) => {
@@ -314,13 +333,14 @@ describe('a transfer where an older path is here', () => {
     ],
   ]
   for (const [title, end] of ends) {
-    it(`goes on from upstream where the old path ${title} under it`, async (t) => {
+    it(`goes on from upstream where the old path ${title} under it`, { timeout: 20_000 }, async (t) => {
       const store = oldStore()
       store.add(asOld(older))
       const one = await node(t, store)
       store.onRead = (path, start) => {
         // The second time that it is read.
-        if (start >= 3 * MIB && store.reads.filter((name) => name.endsWith(` ${start}`)).length > 1) end(path)
+        if (start < 3 * MIB || store.reads.filter((name) => name.endsWith(` ${start}`)).length === 1) return
+        return end(path)
       }
       assert.ok((await read(one)).equals(newer.bytes))
       const [from = 0] = one.upstream.opened
@@ -339,4 +359,155 @@ describe('a transfer where an older path is here', () => {
     assert.deepEqual(one.others.asked, [plan.root.toString(), differing])
     assert.deepEqual(one.upstream.opened, [])
   })
+})
+
+describe('the ways to a NAR whose older path', () => {
+  /** Nothing but what is ticked lets any time pass. */
+  async function finding(t: TestContext, store: ReturnType<typeof oldStore>) {
+    const upstream = stream('upstream', newer.bytes)
+    const told = tells('upstream', COST.upstream, { info: newer.info, stream: upstream })
+    const { resolver, scores } = await engine(t, { sources: [told] })
+    assert.ok(await resolver.byHashPart(hashPartOf(newer.info.storePath), options))
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.after(() => mock.timers.reset())
+    const rewriting = rewritingOf(store)
+    return (info: Built['info'] = newer.info) => {
+      const guess = rewriting.guess(info)
+      assert.ok(guess)
+      const deps = { resolver, scores, blockSources: [], guess }
+      const ways = findWays(testPolicy.verify(info), deps, options)
+      const next = async (): Promise<string | undefined> => {
+        const way = (await ways.next()).value
+        return way ? wayId(way) : undefined
+      }
+      return { next, guess }
+    }
+  }
+  /** All that can happen without a tick has happened. */
+  const settled = async (): Promise<void> => {
+    for (let turn = 0; turn < 50; turn++) await setImmediate()
+  }
+  const pass = async (ms: number): Promise<void> => {
+    mock.timers.tick(ms)
+    await settled()
+  }
+  /** Reads that go on when they are let. */
+  function held(store: ReturnType<typeof oldStore>) {
+    const waiting: (() => void)[] = []
+    store.onRead = () => new Promise((resolve) => void waiting.push(resolve))
+    return {
+      waiting,
+      letOne: () => waiting.shift()?.(),
+      letAll() {
+        store.onRead = () => {}
+        for (const go of waiting.splice(0)) go()
+      },
+    }
+  }
+
+  for (const read of [0, 1, 3]) {
+    it(`hangs after ${read} reads begin with the network ${REWRITE_QUIET_MS} ms later, and end with it when it comes back`, async (t) => {
+      const store = oldStore()
+      store.add(asOld(older))
+      const disk = held(store)
+      const { next } = (await finding(t, store))()
+      let first: string | undefined
+      const coming = next().then((way) => (first = way))
+      await settled()
+      for (let count = 0; count < read; count++) {
+        await pass(REWRITE_QUIET_MS - 1)
+        disk.letOne()
+        await settled()
+      }
+      await pass(REWRITE_QUIET_MS - 1)
+      assert.equal(first, undefined)
+      await pass(1)
+      assert.equal(first, 'upstream')
+      await coming
+      disk.letAll()
+      assert.deepEqual([await next(), await next()], ['rewritten', undefined])
+    })
+  }
+
+  it('is slow and goes on is waited for', async (t) => {
+    const store = oldStore()
+    store.add(asOld(older))
+    const disk = held(store)
+    const { next } = (await finding(t, store))()
+    const first = next()
+    await settled()
+    for (let count = 0; disk.waiting.length > 0; count++) {
+      assert.ok(count < 20)
+      await pass(REWRITE_QUIET_MS - 1)
+      disk.letOne()
+      await settled()
+    }
+    assert.equal(await first, 'rewritten')
+  })
+
+  const others = Array.from({ length: REWRITE_PROOFS_COUNT }, (_, at) => ({
+    old: built(twin(`other${at}-1.0`, 'old'), [zlibOld, glibc]),
+    new: built(twin(`other${at}-1.0`, 'new'), [zlibNew, glibc]),
+  }))
+
+  it('waits for its turn behind some that hang begin with the network as well; behind some that go on they wait', async (t) => {
+    const store = oldStore()
+    store.add(asOld(older))
+    for (const other of others) store.add(asOld(other.old))
+    const disk = held(store)
+    const find = await finding(t, store)
+    for (const other of others)
+      find(other.new.info)
+        .guess.prove(options)
+        .catch(() => {})
+    await settled()
+    const { next } = find()
+    let first: string | undefined
+    const coming = next().then((way) => (first = way))
+    await settled()
+    for (let count = 0; count < 3; count++) {
+      await pass(REWRITE_QUIET_MS - 1)
+      assert.equal(first, undefined)
+      disk.letOne()
+      await settled()
+    }
+    await pass(REWRITE_QUIET_MS)
+    assert.equal(first, 'upstream')
+    await coming
+    disk.letAll()
+    await settled()
+  })
+
+  const FAULTS: [title: string, spoil: (store: ReturnType<typeof oldStore>) => void][] = [
+    [
+      'was collected while it is read',
+      (store) => {
+        store.onRead = ({ storePath }, start) => {
+          if (start >= MIB) throw new StorePathNotValidError(storePath)
+        }
+      },
+    ],
+    [
+      'is not what its database says',
+      (store) => {
+        store.onRead = () => {
+          throw new StorePathChangedError('it makes a NAR of another size')
+        }
+      },
+    ],
+    [
+      'has changed on disk',
+      (store) => void store.add({ ...asOld(older), bytes: Buffer.from(flipped(older.bytes)) }),
+    ],
+  ]
+  for (const [title, spoil] of FAULTS) {
+    it(`${title} begin with the network as soon as that is found out`, async (t) => {
+      const store = oldStore()
+      store.add(asOld(older))
+      spoil(store)
+      const { next } = (await finding(t, store))()
+      // No time passes.
+      assert.deepEqual([await next(), await next()], ['upstream', undefined])
+    })
+  }
 })
