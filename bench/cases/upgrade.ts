@@ -1,12 +1,16 @@
 /**
- * What an older path costs: rewriting and proving a NAR against hashing it alone, finding that there is none, and coding leaves
- * as the difference from older ones against coding them plainly.
+ * What an older path costs: rewriting and proving a NAR against hashing it alone, finding that there is none, coding leaves
+ * as the difference from older ones against coding them plainly, and one that does not give the NAR against a plain fetch.
  */
+import { randomBytes } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { writeFolderCache } from '../../src/cli/demo/folder-cache.ts'
+import { REWRITE_QUIET_MS } from '../../src/limits.ts'
+import { formatPublicKey, generateSecretKey } from '../../src/nix/key.ts'
 import { layoutNar } from '../../src/nix/nar-layout.ts'
 import { createRewriter } from '../../src/nix/rewriter.ts'
 import type { ByteRange } from '../../src/source.ts'
@@ -15,12 +19,16 @@ import { streamRewritten } from '../../src/store/rewritten-nar.ts'
 import { walkStorePath } from '../../src/store/walk.ts'
 import { run } from '../kit/child.ts'
 import type { BenchContext } from '../kit/context.ts'
+import { startLimited } from '../kit/limited.ts'
 import { makeRebuild, rebuildPairs } from '../kit/rebuild.ts'
 import { median, note, report } from '../kit/report.ts'
 
 const NAR_BYTES = 200_000_000
 const DIFFERENCES_BYTES = 60_000_000
 const SHIFT_EVERY_BYTES = 20_000
+const GUESSED_BYTES = 100_000_000
+/** Quick, so that the rounds are over soon: only first bytes are timed. */
+const LINE_BYTES_PER_SECOND = 1_000_000_000
 const ROUNDS = 5
 const PAIRS_COUNTS = [1, 30] as const
 const PATHS_COUNT = 200_000
@@ -30,7 +38,56 @@ export async function benchUpgrade({ dir }: BenchContext): Promise<boolean> {
   const rewritten = await benchRewriting(dir)
   const missed = await benchMisses(dir)
   const coded = await benchDifferences(dir)
-  return rewritten && missed && coded
+  const waited = await benchFailingGuesses(dir)
+  return rewritten && missed && coded && waited
+}
+
+interface FirstBytes {
+  readonly hashing: readonly number[]
+  readonly plain: readonly number[]
+  readonly guessed: Readonly<Record<string, readonly number[]>>
+}
+
+/** What an older path that does not give the NAR costs: of another content, gone, on a disk that hangs. */
+async function benchFailingGuesses(dir: string): Promise<boolean> {
+  const pairs = rebuildPairs(30)
+  const [itself] = pairs
+  if (itself === undefined) return false
+  const older = await makeRebuild(join(dir, 'guessed'), GUESSED_BYTES, pairs)
+  const key = generateSecretKey('bench-1', randomBytes)
+  // As large as the older one and as it was: made of that one, with other references in it, it would be another.
+  const wanted = { storePath: itself.to, references: pairs.map(({ to }) => to), path: older }
+  const cache = join(dir, 'cache')
+  const signal = AbortSignal.timeout(600_000)
+  await writeFolderCache(cache, [wanted], { key, storeDir: '/nix/store' }, { signal })
+  const upstream = await startLimited(cache, LINE_BYTES_PER_SECOND)
+  try {
+    const { hashing, plain, guessed } = await run<FirstBytes>('first-byte', {
+      dir,
+      older,
+      url: upstream.url,
+      key: formatPublicKey(key.publicKey),
+      pairs: pairs.length,
+      rounds: ROUNDS,
+    })
+    const hashingMs = median(hashing)
+    note(
+      `  first byte plainly after ${median(plain).toFixed(1)} ms; hashing the older path takes ${hashingMs.toFixed(0)} ms`,
+    )
+    let passed = true
+    for (const [kind, times] of Object.entries(guessed)) {
+      const reached = report({
+        bench: `first byte after that of a plain fetch, older path ${kind}, 100 MB`,
+        unit: 'ms',
+        ours: median(times) - median(plain),
+        bar: { below: Math.round(REWRITE_QUIET_MS + hashingMs) },
+      })
+      passed = reached && passed
+    }
+    return passed
+  } finally {
+    await upstream.stop()
+  }
 }
 
 interface Coded {
