@@ -82,6 +82,12 @@ export const NAME_INDEX_RECENT_COUNT = 4_096
 export const NAME_INDEX_ROWS_COUNT = 64
 /** Valid paths of one package whose leaves a wanted one may be told from, some 100 µs each: the newest. */
 export const OLDER_LOOKED_COUNT = 16
+/** Leaves of older paths that are being read and hashed to be named, over all transfers, 1 MiB each. */
+export const OLDER_LEAVES_COUNT = 4
+/** Some 3 ms; a disk that takes longer than this, for its turn too, holds up no request. A tree of very many files may. */
+export const OLDER_LEAF_MS = 300
+/** In a row without a difference having come: whoever is asked has not got that path. A window of them is 30 ms of hashing. */
+export const OLDER_LEAVES_IN_VAIN_COUNT = 12
 /** Older paths of one name and size whose references are looked at, some 50 µs each: the newest. */
 export const RELATIVES_LOOKED_COUNT = 8
 /** Those of them that a NAR is tried to be made of: each is read and hashed to its end. */

@@ -106,8 +106,8 @@ export interface BlockRef {
   onBytes?: (count: number) => void
   /** Told of bytes of the block itself: they lie in `into`, one after the other, and stay as they are. */
   onPlaced?: (count: number) => void
-  /** A block much like this one, that may be named to others. */
-  old?: () => OldBlock | undefined
+  /** A block much like this one, that may be named to others; it may have to be hashed first. */
+  old?: (options: CallOptions) => OldBlock | undefined | Promise<OldBlock | undefined>
   /** It came as the difference from that one. */
   onDifference?: () => void
 }

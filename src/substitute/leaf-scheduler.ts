@@ -27,7 +27,7 @@ import { COST, SourceFaultError } from '../source.ts'
 import { countedFetch } from './counted-fetch.ts'
 import { BlockUnavailableError, WayStalledError } from './errors.ts'
 import { createLeafHasher } from './leaf-hasher.ts'
-import type { OldLeafAt } from './older-leaves.ts'
+import type { OldLeafAt } from './older-nar.ts'
 import type { SourceRoster } from './roster.ts'
 
 export interface Leaf {
@@ -141,7 +141,7 @@ export async function* fetchLeaves(
       const lending = into && hasher && { into, onPlaced: (count: number) => hasher.came(count) }
       // Smaller ones nobody codes.
       const isNamed = oldLeafAt !== undefined && link.size >= CODED_LEAF_MIN_BYTES
-      const old = isNamed ? { old: () => oldLeafAt(link.offset) } : undefined
+      const old = isNamed ? { old: (call: CallOptions) => oldLeafAt(link.offset, call) } : undefined
       const block = { cid: link.cid, maxBytes: LEAF_BYTES, offset: link.offset, ...lending, ...old }
       const { bytes, ...counts } = await countedFetch(source, block, {
         signal: attempt.signal,

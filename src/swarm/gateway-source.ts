@@ -163,7 +163,7 @@ export function createGatewaySource(
     id,
     cost,
     async fetch(block, options) {
-      const old = knowsDifferences() && isDifferenceWanted() ? block.old?.() : undefined
+      const old = knowsDifferences() && isDifferenceWanted() ? await block.old?.(options) : undefined
       try {
         return await fetch(block, old, options)
       } catch (error) {

@@ -8,6 +8,7 @@ import { openConsumer } from './kit/consumer.ts'
 import type { Consumer } from './kit/consumer.ts'
 import { addressesOf, startPublisher } from './kit/narswarm.ts'
 import { startSlowLink } from './kit/slow-link.ts'
+import { openNixMachine } from './kit/nix-machine.ts'
 import { openStage } from './kit/stage.ts'
 
 /** 100 Mbit/s. */
@@ -60,6 +61,26 @@ test('a new version from a peer that has the old one, too', { skip: skipWithoutN
     assert.deepEqual((await publisher.status()).blocks.given.by_difference, blocks.got.by_difference)
     await consumer.narswarm.stop()
   })
+
+  await t.test(
+    'moves what differs from what was here before narswarm, too, which is in no index',
+    async (inner) => {
+      const own = await openStage(inner, stage)
+      const link = await startSlowLink(own, peerUrl, LINK_BYTES_PER_S)
+      const nix = await openNixMachine(own, 'machine')
+      const first = await nix.realise([before], { url: peerUrl, publicKey })
+      assert.ok(first.ok, first.stderr)
+      const keys = [publicKey]
+      const settings = { trust: { keys }, share: { keys }, peers: { urls: [link.url] } }
+      const consumer = await openConsumer(own, settings, [], nix)
+      const second = await consumer.realise([after], { url: consumer.url, publicKey })
+      assert.ok(second.ok, second.stderr)
+      await consumer.verify()
+      inner.diagnostic(`${link.carried()} bytes for ${wanted.narSize}`)
+      assert.ok(link.carried() < wanted.narSize / 50, `${link.carried()} of ${wanted.narSize} bytes`)
+      await consumer.narswarm.stop()
+    },
+  )
 
   await t.test('comes whole where others are not to know of the old one', async () => {
     const { consumer, carried } = await upgrade({})

@@ -18,6 +18,7 @@ import type { BlockSource, Cost, NarInfoCandidate, NarInfoSource, StreamSource }
 import { openLeafIndex } from '../../src/spool/leaf-index.ts'
 import { createLocalBlocks } from '../../src/spool/local-blocks.ts'
 import type { SpoolDeps } from '../../src/spool/spool.ts'
+import { StorePathNotValidError } from '../../src/store/errors.ts'
 import type { LocalStore } from '../../src/store/local-store.ts'
 import { createNarInfoTable } from '../../src/substitute/narinfo-table.ts'
 import { createOlderLeaves } from '../../src/substitute/older-leaves.ts'
@@ -306,11 +307,13 @@ export async function engine(
 /** What a store with these paths would give. */
 export function olderLeavesOf(
   infos: readonly NarInfo[],
-  deps: Omit<Parameters<typeof createOlderLeaves>[0], 'store' | 'names'>,
+  deps: Omit<Parameters<typeof createOlderLeaves>[0], 'store' | 'names'> &
+    Partial<Pick<LocalStore, 'readNarInto'>>,
 ): OlderLeaves {
   return createOlderLeaves({
     ...deps,
     store: {
+      readNarInto: deps.readNarInto ?? ((path) => Promise.reject(new StorePathNotValidError(path))),
       pathInfo(hashPart) {
         const info = infos.find(({ storePath }) => hashPartOf(storePath) === hashPart)
         if (info === undefined) return undefined

@@ -3,16 +3,20 @@ import { rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { once } from 'node:events'
-import { describe, it } from 'node:test'
+import { describe, it, mock } from 'node:test'
 import type { TestContext } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { zstdCompressSync } from 'node:zlib'
 import { rawCid, sha256 } from '../../src/dag/cid.ts'
 import { createWireCount } from '../../src/operations/wire-count.ts'
+import { OLDER_LEAF_MS, OLDER_LEAVES_COUNT, OLDER_LEAVES_IN_VAIN_COUNT } from '../../src/limits.ts'
 import type { NarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
 import { COST } from '../../src/source.ts'
 import { openLeafIndex } from '../../src/spool/leaf-index.ts'
 import { createLocalBlocks } from '../../src/spool/local-blocks.ts'
+import { StorePathChangedError } from '../../src/store/errors.ts'
+import type { LocalStore } from '../../src/store/local-store.ts'
 import { createGatewaySource } from '../../src/swarm/gateway-source.ts'
 import type { GatewaySource } from '../../src/swarm/gateway-source.ts'
 import { serve, testNar, testPeer } from '../http/kit.ts'
@@ -37,11 +41,25 @@ async function bench(
   {
     indexed = nars.map(({ name }) => name),
     mayName = () => true,
-  }: { indexed?: readonly string[]; mayName?: (info: NarInfo) => boolean } = {},
+    onRead = () => {},
+  }: {
+    indexed?: readonly string[]
+    mayName?: (info: NarInfo) => boolean
+    /** May change, refuse or wait before a read of the store. */
+    onRead?: (start: number) => void | Promise<void>
+  } = {},
 ) {
   const { spool, db, log, dir } = await spoolBench(t)
   const index = openLeafIndex(db)
-  const blocks = createLocalBlocks({ index, spool, log })
+  const reads: string[] = []
+  const readNarInto: LocalStore['readNarInto'] = async (path, { start, end }, target) => {
+    const { name, bytes } = built.find(({ info }) => info.storePath === path) ?? assert.fail()
+    reads.push(`${name} ${start / MIB}`)
+    await onRead(start)
+    target.set(bytes.subarray(start, end))
+    return { mark: 'as built', changedMs: 0 }
+  }
+  const blocks = createLocalBlocks({ index, spool, log, store: { readNarInto } as LocalStore })
   const built = nars.map(({ name, size }, at) => {
     const bytes = noise(size, `${name} ${at}`)
     const plan = planOf(bytes)
@@ -58,11 +76,11 @@ async function bench(
     index.put(plan, { shared: false, inSpool: true })
   }
   const infos = built.map(({ info }) => info)
-  const older = olderLeavesOf(infos, { index, blocks, mayName, log })
+  const older = olderLeavesOf(infos, { index, blocks, mayName, readNarInto, log })
   /** Name and number of the leaf that is taken for one of the wanted NAR. */
-  const leafFor = (wanted: string, size: number, offset = 0): string | undefined => {
+  const leafFor = async (wanted: string, size: number, offset = 0): Promise<string | undefined> => {
     const { narHash } = planOf(noise(10, 'wanted'))
-    const old = older.of({ storePath: pathNamed(wanted), narHash, narSize: size })(offset)
+    const old = await older.of({ storePath: pathNamed(wanted), narHash, narSize: size })(offset, options)
     for (const { name, bytes } of built) {
       for (let leaf = 0; leaf * MIB < bytes.length; leaf++) {
         if (Buffer.compare(old?.digest ?? Buffer.alloc(0), sha256(leafOf(bytes, leaf))) === 0)
@@ -72,7 +90,7 @@ async function bench(
     assert.equal(old, undefined)
     return undefined
   }
-  return { built, older, leafFor, spoolDir: dir, log }
+  return { built, older, leafFor, reads, spoolDir: dir, log }
 }
 
 describe('the older leaf that a wanted one is told from', () => {
@@ -145,7 +163,7 @@ describe('the older leaf that a wanted one is told from', () => {
         t,
         names.map(([name, size]) => ({ name, size })),
       )
-      assert.equal(leafFor(wanted, 5_000), is)
+      assert.equal(await leafFor(wanted, 5_000), is)
     })
   }
 
@@ -158,35 +176,148 @@ describe('the older leaf that a wanted one is told from', () => {
       [3 * MIB, 2],
       [900 * MIB, 2],
     ] as const) {
-      assert.equal(leafFor('a-2', 4 * MIB, offset), `a-1 ${leaf}`)
+      assert.equal(await leafFor('a-2', 4 * MIB, offset), `a-1 ${leaf}`)
     }
   })
 
-  it('is of a NAR whose leaves are known', async (t) => {
-    const nars = ['a-1', 'a-2'].map((name) => ({ name, size: 5_000 }))
-    const { leafFor } = await bench(t, nars, { indexed: ['a-1'] })
-    assert.equal(leafFor('a-2', 5_000), 'a-1 0')
+  it('is of a NAR in the store that nobody has indexed, as well', async (t) => {
+    const nars = ['a-1', 'a-2'].map((name) => ({ name, size: 2 * MIB + 5 }))
+    const { leafFor, reads } = await bench(t, nars, { indexed: ['a-1'] })
+    assert.equal(await leafFor('a-2', 5_000), 'a-2 0')
+    assert.equal(await leafFor('a-2', 5_000, 9 * MIB), 'a-2 2')
+    assert.deepEqual(reads, ['a-2 0', 'a-2 2'])
   })
 
   it('is of a NAR that others may know of', async (t) => {
     const nars = ['a-1', 'a-2', 'a-3'].map((name) => ({ name, size: 5_000 }))
     const mayName = ({ storePath }: NarInfo) => storePath.endsWith('a-3')
     const some = await bench(t, nars, { mayName })
-    assert.equal(some.leafFor('a-1', 5_000), 'a-3 0')
+    assert.equal(await some.leafFor('a-1', 5_000), 'a-3 0')
     const none = await bench(t, nars, { mayName: () => false })
-    assert.equal(none.leafFor('a-1', 5_000), undefined)
+    assert.equal(await none.leafFor('a-1', 5_000), undefined)
   })
 
   it('gives its bytes; once they are gone no other leaf of that NAR is named', async (t) => {
     const { older, built, spoolDir } = await bench(t, [{ name: 'a-1', size: 2 * MIB }])
     const [{ bytes, plan } = assert.fail()] = built
     const at = older.of({ storePath: pathNamed('a-2'), narHash: planOf(noise(9)).narHash, narSize: 5 })
-    const lent = await at(MIB)?.lend(options)
+    const lent = await (await at(MIB, options))?.lend(options)
     assert.ok(lent && leafOf(bytes, 1).every((byte, i) => lent.bytes[i] === byte))
     lent?.release()
     await rm(pathIn(spoolDir, plan.narHash))
-    assert.equal(await at(0)?.lend(options), undefined)
-    assert.equal(at(MIB), undefined)
+    assert.equal(await (await at(0, options))?.lend(options), undefined)
+    assert.equal(await at(MIB, options), undefined)
+  })
+})
+
+describe('the leaves of an older path that is not in the index', () => {
+  const SIZE = 20 * MIB + 5
+  const wanted = { storePath: pathNamed('a-2'), narHash: planOf(noise(9)).narHash, narSize: SIZE }
+  /** Nothing but a tick lets any time pass. */
+  const one = async (t: TestContext, onRead?: (start: number) => void | Promise<void>, size = SIZE) => {
+    const made = await bench(t, [{ name: 'a-1', size }], { indexed: [], ...(onRead && { onRead }) })
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.after(() => mock.timers.reset())
+    return made
+  }
+  const LEAVES_COUNT = 21
+
+  it('are read and hashed once each, and again when one is used', async (t) => {
+    const { older, built, reads } = await one(t)
+    const [{ bytes } = assert.fail()] = built
+    const at = older.of(wanted)
+    for (let asked = 0; asked < 3; asked++) {
+      for (const leaf of [0, 3]) {
+        const old = (await at(leaf * MIB, options)) ?? assert.fail()
+        assert.deepEqual(Buffer.from(old.digest), Buffer.from(sha256(leafOf(bytes, leaf))))
+      }
+    }
+    assert.deepEqual(reads, ['a-1 0', 'a-1 3'])
+    const lent = (await (await at(3 * MIB, options))?.lend(options)) ?? assert.fail()
+    assert.equal(Buffer.compare(leafOf(bytes, 3), lent.bytes), 0)
+    lent.release()
+    assert.equal(reads.length, 3)
+  })
+
+  it('are not read at all where there is but one, whose hash is that of the NAR', async (t) => {
+    const { older, built, reads } = await one(t, undefined, 5_000)
+    const [{ bytes } = assert.fail()] = built
+    const old = (await older.of(wanted)(0, options)) ?? assert.fail()
+    assert.deepEqual(reads, [])
+    assert.deepEqual(Buffer.from(old.digest), Buffer.from(sha256(bytes)))
+    const lent = (await old.lend(options)) ?? assert.fail()
+    assert.ok(bytes.equals(lent.bytes))
+  })
+
+  it(`are hashed no further after ${OLDER_LEAVES_IN_VAIN_COUNT} of which no difference came, and all of them otherwise`, async (t) => {
+    const { older, reads } = await one(t)
+    const at = older.of(wanted)
+    const ask = async (to: number) => {
+      for (let leaf = 0; leaf < to; leaf++) await at(leaf * MIB, options)
+    }
+    await ask(LEAVES_COUNT)
+    assert.equal(reads.length, OLDER_LEAVES_IN_VAIN_COUNT)
+    assert.equal(await at(20 * MIB, options), undefined)
+    const lent = await (await at(0, options))?.lend(options)
+    lent?.release()
+    reads.length = 0
+    await ask(LEAVES_COUNT)
+    assert.equal(reads.length, LEAVES_COUNT - OLDER_LEAVES_IN_VAIN_COUNT)
+  })
+
+  it('are read a few at a time, over all NARs', async (t) => {
+    let [reading, most] = [0, 0]
+    const { older } = await one(t, async () => {
+      most = Math.max(most, (reading += 1))
+      await setImmediate()
+      reading -= 1
+    })
+    const [first, second] = [older.of(wanted), older.of(wanted)]
+    const asked = [0, 1, 2, 3, 4, 5].flatMap((leaf) =>
+      [first, second].map(async (at) => at(leaf * MIB, options)),
+    )
+    for (const old of await Promise.all(asked)) assert.ok(old)
+    assert.equal(most, OLDER_LEAVES_COUNT)
+  })
+
+  it('are named no more once the store cannot be read', async (t) => {
+    const { older, reads } = await one(t, (start) => {
+      if (start === MIB) throw new StorePathChangedError('another size')
+    })
+    const at = older.of(wanted)
+    assert.ok(await at(0, options))
+    assert.equal(await at(MIB, options), undefined)
+    for (const leaf of [0, 1, 2]) assert.equal(await at(leaf * MIB, options), undefined)
+    assert.deepEqual(reads, ['a-1 0', 'a-1 1'])
+  })
+
+  it('are named no more once one of them has changed since', async (t) => {
+    const { older, built } = await one(t)
+    const [{ bytes } = assert.fail()] = built
+    const at = older.of(wanted)
+    const old = await at(0, options)
+    bytes[7]! ^= 1
+    assert.equal(await old?.lend(options), undefined)
+    assert.equal(await at(MIB, options), undefined)
+  })
+
+  it('hold up no request for longer than their limit when the disk hangs', async (t) => {
+    const { older } = await one(t, () => new Promise(() => {}))
+    const at = older.of(wanted)
+    // More than are read at a time: those that wait for their turn give up as well.
+    const asking = Promise.all([0, 1, 2, 3, 4, 5].map(async (leaf) => at(leaf * MIB, options)))
+    mock.timers.tick(OLDER_LEAF_MS)
+    const asked = await asking
+    assert.deepEqual(new Set(asked), new Set([undefined]))
+    assert.equal(await at(9 * MIB, options), undefined)
+  })
+
+  it('keep nobody who leaves', async (t) => {
+    const { older } = await one(t, () => new Promise(() => {}))
+    const leaving = new AbortController()
+    const asked = older.of(wanted)(0, { signal: leaving.signal })
+    leaving.abort(new Error('gone'))
+    await assert.rejects(async () => asked, /gone/)
   })
 })
 
