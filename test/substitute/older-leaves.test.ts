@@ -8,6 +8,7 @@ import type { TestContext } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { zstdCompressSync } from 'node:zlib'
 import { rawCid, sha256 } from '../../src/dag/cid.ts'
+import { createLeafCoder } from '../../src/http/leaf-coder.ts'
 import { createWireCount } from '../../src/operations/wire-count.ts'
 import { OLDER_LEAF_MS, OLDER_LEAVES_COUNT, OLDER_LEAVES_IN_VAIN_COUNT } from '../../src/limits.ts'
 import type { NarInfo } from '../../src/nix/narinfo.ts'
@@ -337,7 +338,9 @@ describe('an upgrade from a peer that has the older NAR, too', () => {
   /** One that has both, behind a socket. */
   async function publisher(t: TestContext) {
     const given = createWireCount()
-    const { app } = testPeer([oldNar, newNar], { given })
+    // Whose coder takes no time, however busy this machine is.
+    const coder = createLeafCoder({ clock: () => 0 })
+    const { app } = testPeer([oldNar, newNar], { given, coder })
     const { port } = await serve(t, app)
     return { given, source: gatewayAt(t, port) }
   }
