@@ -1,5 +1,6 @@
 import { SPOOL_IN_USE_MS } from '../limits.ts'
 import type { NarHash } from '../nix/hash.ts'
+import { isLately } from '../state/lately.ts'
 
 /** 'open': a reader has the file open. 'recent': whoever read it may come back for its next piece. */
 export type Use = 'open' | 'recent' | 'idle'
@@ -39,8 +40,7 @@ export function createInUse(clock: () => number): InUse {
     },
     of(narHash) {
       if (readers.has(narHash)) return 'open'
-      const at = lastUse.get(narHash)
-      return at !== undefined && clock() - at <= SPOOL_IN_USE_MS ? 'recent' : 'idle'
+      return isLately(lastUse.get(narHash), SPOOL_IN_USE_MS, clock) ? 'recent' : 'idle'
     },
   }
 }

@@ -11,6 +11,7 @@ import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import { hashPartOf, type StorePath } from '../nix/store-path.ts'
 import type { CallOptions } from '../source.ts'
+import { isLately } from '../state/lately.ts'
 import type { LocalStore } from '../store/local-store.ts'
 import type { LeafIndex } from './leaf-index.ts'
 import type { Spool } from './spool.ts'
@@ -62,7 +63,7 @@ export interface KeeperDeps {
 
 export function createSpoolKeeper(deps: KeeperDeps): SpoolKeeper {
   const { spool, index, store, pathsOf, clock, log } = deps
-  let allLooked = -Infinity
+  let allLooked: number | undefined
 
   const importedAs = (narHash: NarHash): StorePath | undefined => {
     const paths = [...pathsOf(narHash), ...(index.nar(narHash)?.storePaths ?? [])]
@@ -133,7 +134,7 @@ export function createSpoolKeeper(deps: KeeperDeps): SpoolKeeper {
 
   return {
     async turn(options) {
-      if (clock() - allLooked >= SPOOL_TIDY_MS) {
+      if (!isLately(allLooked, SPOOL_TIDY_MS, clock)) {
         allLooked = clock()
         tell(await collect({ dryRun: false }, options))
       } else {

@@ -8,6 +8,7 @@ import type { InUse } from './in-use.ts'
 import { partPath } from './nar-file.ts'
 import type { SpoolLimits } from './quota.ts'
 import type { SpoolRows } from './rows.ts'
+import { isLately } from '../state/lately.ts'
 import { chooseVictims, holdingKey, totalBytes, type Holding } from './victims.ts'
 
 /** A NAR on its way: bytes it will have, bytes it has. */
@@ -65,12 +66,11 @@ export function createRoom(deps: {
   const { dir, rows, limits, inUse, reservations, evict, clock, log } = deps
   const bounded = Number.isFinite(limits.maxBytes) || limits.minFreeBytes > 0
   let turn: Promise<unknown> = Promise.resolve()
-  let brokenUntil = -Infinity
-  let brokenBy: SpoolWriteError | undefined
+  let broken: { readonly at: number; readonly by: SpoolWriteError } | undefined
   const told = new Map<string, number>()
 
   const tellOnce = (kind: string, fields: object, message: string): void => {
-    if (clock() - (told.get(kind) ?? -Infinity) < TROUBLE_TOLD_MS) return
+    if (isLately(told.get(kind), TROUBLE_TOLD_MS, clock)) return
     told.set(kind, clock())
     log.error(fields, message)
   }
@@ -133,7 +133,7 @@ export function createRoom(deps: {
     exclusive,
 
     async admit({ narHash, narSize }) {
-      if (clock() < brokenUntil && brokenBy !== undefined) throw brokenBy
+      if (isLately(broken?.at, SPOOL_BACK_OFF_MS, clock)) throw broken?.by
       if (!bounded) return
       await exclusive(async () => {
         const need = {
@@ -160,10 +160,7 @@ export function createRoom(deps: {
     failed(error) {
       const { code } = (error.cause ?? {}) as NodeJS.ErrnoException
       const ofDisk = DISK_FAILURES.has(String(code))
-      if (ofDisk) {
-        brokenUntil = clock() + SPOOL_BACK_OFF_MS
-        brokenBy = error
-      }
+      if (ofDisk) broken = { at: clock(), by: error }
       const what = ofDisk
         ? `the disk does not take NARs, those that are not here are refused for ${SPOOL_BACK_OFF_MS / 1000} s`
         : 'a NAR could not be written'

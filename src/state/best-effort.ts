@@ -1,6 +1,7 @@
 import { TROUBLE_TOLD_MS } from '../limits.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
+import { isLately } from './lately.ts'
 
 /**
  * Runs a write of rows that only remember something: when the database takes none (disk full, read-only, failing), that is
@@ -11,14 +12,14 @@ import type { Log } from '../log.ts'
 export type BestEffort = (write: () => void) => boolean
 
 export function createBestEffort({ log, clock }: { log: Log; clock: () => number }): BestEffort {
-  let told = -Infinity
+  let told: number | undefined
   return (write) => {
     try {
       write()
       return true
     } catch (error) {
       if (!isWriteFailure(error)) throw error
-      if (clock() - told >= TROUBLE_TOLD_MS) {
+      if (!isLately(told, TROUBLE_TOLD_MS, clock)) {
         told = clock()
         log.error(
           { err: error },

@@ -192,6 +192,19 @@ describe('a disk that fails', () => {
       assert.equal(one.spool.totals().count, 1)
     })
   }
+  it('while the clock was days ahead is asked again once the clock is right', async (t) => {
+    let now = Date.now() + 4 * 24 * 3600_000
+    const broken = { now: true }
+    const { fetch } = await world(t, nars, {
+      clock: () => now,
+      wrapHandle: failing('EIO', broken, 'write'),
+    })
+    await assert.rejects(fetch('a'))
+    await assert.rejects(fetch('b'), NoSourceError)
+    broken.now = false
+    now = Date.now()
+    assert.ok((await fetch('b')).equals(right('b')))
+  })
 })
 
 describe('a database that takes no rows', () => {
