@@ -486,6 +486,8 @@ export const PACE_MIN_BYTES = 256 * KIB
 export const PACE_MAX_AGE_MS = 60_000
 /** Peers that all failed lately and have given nothing yet, with nobody else to ask: the 404 does not wait for longer. */
 export const LAST_RESORT_MS = 5_000
+/** Ways that neighbours told of which may be gone before all upstreams have said what they have: any number of strangers may say so. */
+export const STRANGER_WAYS_COUNT = 3
 /** Ways that broke off are tried again as long as each round brings bytes, so often at most. */
 export const WAY_MAX_ROUNDS_COUNT = 8
 /** Nobody reads a NAR any more: it is fetched on for this long, then given up and its part kept. */

@@ -44,7 +44,7 @@ import { startTransfer } from './transfer.ts'
 import type { RunningTransfer, Transfer } from './transfer.ts'
 import { createUnderWay } from './under-way.ts'
 import type { UnderWay } from './under-way.ts'
-import { findWays } from './ways.ts'
+import { findWays, isStranger } from './ways.ts'
 import type { Way } from './ways.ts'
 
 export interface Transfers {
@@ -165,9 +165,7 @@ export function createTransfers(deps: {
       disputed: () =>
         wrongBeginnings.has(info.narHash) ||
         resolver.offer(info).roots.filter(({ from }) => !isNeighbour(from)).length > 1,
-      isUnproven: (way) =>
-        info.narSize <= UNPROVEN_HELD_MAX_BYTES &&
-        (way === undefined || isNeighbour(way.kind === 'stream' ? way.source.id : way.told)),
+      isUnproven: (way) => info.narSize <= UNPROVEN_HELD_MAX_BYTES && (way === undefined || isStranger(way)),
       count: (bySource, isWhole) => tally.came(bySource, isWhole),
       apart: wrongBeginnings.has(info.narHash),
       badRoot(way) {

@@ -4,8 +4,8 @@
  * known ways do not suffice.
  */
 import type { CID } from 'multiformats/cid'
-import { PACE_FACTOR, WAY_FAST_BYTES_PER_S } from '../limits.ts'
-import { COST } from '../source.ts'
+import { PACE_FACTOR, STRANGER_WAYS_COUNT, WAY_FAST_BYTES_PER_S } from '../limits.ts'
+import { COST, isNeighbour } from '../source.ts'
 import type { BlockSource, CallOptions, SourceId, StreamSource } from '../source.ts'
 import type { AlongWays } from './along-ways.ts'
 import type { Offer } from './offer.ts'
@@ -19,6 +19,11 @@ import type { Scores } from './scores.ts'
 export type Way =
   | { readonly kind: 'blocks'; readonly root: CID; readonly told: SourceId }
   | { readonly kind: 'stream'; readonly source: StreamSource }
+
+/** Nobody but a neighbour says that it leads to the NAR. */
+export function isStranger(way: Way): boolean {
+  return isNeighbour(way.kind === 'stream' ? way.source.id : way.told)
+}
 
 /** For the log, and for `Scores`, which keep account of roots as they do of sources. */
 export function wayId(way: Way): string {
@@ -73,11 +78,16 @@ export async function* findWays(
   const seen = new Set<string>()
   /** The one that proved right, until it is taken. */
   const made: Way[] = []
+  let strangers = 0
+  const isDue = (way: Way): boolean =>
+    !isDoubtful(way, deps) && !(isStranger(way) && strangers >= STRANGER_WAYS_COUNT)
   const unseen = (lastResort: boolean): Way[] => {
-    const ways = orderWays(deps.resolver.offer(info), deps).filter(
-      (way) => !seen.has(wayId(way)) && (lastResort || !isDoubtful(way, deps)),
-    )
-    for (const way of ways) seen.add(wayId(way))
+    const ways = orderWays(deps.resolver.offer(info), deps).filter((way) => {
+      if (seen.has(wayId(way)) || !(lastResort || isDue(way))) return false
+      if (isStranger(way)) strangers += 1
+      seen.add(wayId(way))
+      return true
+    })
     return [...made.splice(0), ...ways]
   }
   // Each answer is used as it comes: one silent upstream must not keep what another has.

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { PACE_FACTOR } from '../../src/limits.ts'
+import { setTimeout } from 'node:timers/promises'
+import { PACE_FACTOR, STRANGER_WAYS_COUNT } from '../../src/limits.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
 import { COST } from '../../src/source.ts'
 import type { NarInfoSource, StreamSource } from '../../src/source.ts'
@@ -43,6 +44,19 @@ describe('ways', () => {
       [first.value, second.value].map((way) => way && wayId(way)),
       [BLOCKS, 'up'],
     )
+  })
+  it('of strangers are no more than a few before an upstream, however many tell one', async (t) => {
+    const names = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => `neighbour:${name}`)
+    const near = names.map((id) => stream(`${id}/nar`, nar, undefined, { cost: COST.neighbour }))
+    const told = near.map((one, i) => tells(names[i] ?? '', COST.neighbour, { info, stream: one }))
+    const late = tells('up', COST.upstream, async () => {
+      await setTimeout(20)
+      return { info, stream: upstream('up') }
+    })
+    const { all } = await finding(t, [...told, late])
+    const ids = await all()
+    assert.equal(ids.length, names.length + 1)
+    assert.equal(ids.indexOf('up'), STRANGER_WAYS_COUNT)
   })
   it('put streams before peers that failed, until those have answered again', async (t) => {
     const { scores, all } = await finding(t, [feed, offers(upstream('up'))])
