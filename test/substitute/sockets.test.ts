@@ -123,6 +123,12 @@ async function known(node: Engine): Promise<void> {
   await node.resolver.askAll(found, options)
 }
 
+/** So slow that nobody is overtaken while a thread for xz starts, on a busy machine. */
+const clockFor =
+  (coding: Coding): (() => number) =>
+  () =>
+    performance.now() / (coding === 'xz' ? 4 : 1)
+
 const narRequests = ({ requests }: CacheServer) => requests.filter(({ path }) => path === '/nar/it.nar')
 const sourcesOf = (node: Engine): string =>
   node.log.lines.find(({ message }) => message.startsWith('NAR verified'))?.message ?? ''
@@ -159,7 +165,8 @@ describe('over sockets, a change of source in mid-NAR', { concurrency: 4 }, () =
       it(`from an upstream (${coding}, ${then}) to a peer`, { timeout: 20_000 }, async (t) => {
         const peer = await gateway(t, blocks)
         const up = await upstream(t, coding, half(coded[coding], then))
-        const node = await engine(t, { sources: [feed(), up.source], peers: [peer.source] })
+        const clock = clockFor(coding)
+        const node = await engine(t, { sources: [feed(), up.source], peers: [peer.source], clock })
         await known(node)
         // It failed a moment ago: so it is the last resort.
         node.scores.faulted(peer.source.id)
@@ -172,7 +179,7 @@ describe('over sockets, a change of source in mid-NAR', { concurrency: 4 }, () =
       it(`from an upstream (${coding}) to another one (${other})`, async (t) => {
         const first = await upstream(t, coding, half(coded[coding], 'cut'))
         const second = await upstream(t, other)
-        const node = await engine(t, { sources: [first.source, second.source] })
+        const node = await engine(t, { sources: [first.source, second.source], clock: clockFor(coding) })
         await known(node)
         // The one that was measured to be slower is the second.
         node.scores.paced(first.source.id, 10 * MIB, 1_000)
