@@ -133,7 +133,7 @@ export function createRoom(deps: {
     exclusive,
 
     async admit({ narHash, narSize }) {
-      if (isLately(broken?.at, SPOOL_BACK_OFF_MS, clock)) throw broken?.by
+      if (broken !== undefined && isLately(broken.at, SPOOL_BACK_OFF_MS, clock)) throw broken.by
       if (!bounded) return
       await exclusive(async () => {
         const need = {
