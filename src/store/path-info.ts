@@ -117,8 +117,8 @@ export function openPathInfos(config: { database: string; storeDir: string }, de
     try {
       return work(session)
     } finally {
-      // SQLite itself ends the transaction on some errors.
-      if (db.isTransaction) db.exec('COMMIT')
+      // SQLite itself ends the transaction on some errors. Nothing was written, and a rollback does not fail.
+      if (db.isTransaction) db.exec('ROLLBACK')
     }
   }
 
