@@ -22,8 +22,8 @@ import type { Policy, VerifiedNarInfo } from '../substitute/policy.ts'
 import type { Resolver } from '../substitute/resolve.ts'
 import type { Purse, RootJudge, RootVerdict } from '../substitute/root-judge.ts'
 import type { Transfers } from '../substitute/transfers.ts'
-import type { AuditBudget } from './audit-budget.ts'
 import type { AuditMemory } from './audit-memory.ts'
+import type { DailyBudget } from './daily-budget.ts'
 import { RequestError } from './operations.ts'
 import type { AuditedEntry, AuditEvent, AuditRequest } from './operations.ts'
 import { describeBad } from './status.ts'
@@ -45,7 +45,7 @@ export interface AuditorDeps {
   index: Pick<LeafIndex, 'nar'>
   judge: RootJudge
   memory: AuditMemory
-  budget: AuditBudget
+  budget: DailyBudget
   /** In [0, 1). */
   random: () => number
   clock: () => number

@@ -2,10 +2,10 @@
 import { shares } from '../config/config.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../log.ts'
-import { openAuditBudget } from '../operations/audit-budget.ts'
 import { openAuditMemory } from '../operations/audit-memory.ts'
 import { createAuditor } from '../operations/auditor.ts'
 import type { Auditor } from '../operations/auditor.ts'
+import { openDailyBudget } from '../operations/daily-budget.ts'
 import { createExplain } from '../operations/explain.ts'
 import type { Explain } from '../operations/explain.ts'
 import type { NarInfo } from '../nix/narinfo.ts'
@@ -164,7 +164,10 @@ export function createEngine(
         log,
       }),
       memory: openAuditMemory({ db: feedDb, clock }),
-      budget: openAuditBudget({ db: feedDb, clock, monotonic: stopwatch }, config.audit.maxBytesPerDay),
+      budget: openDailyBudget(
+        { db: feedDb, clock, monotonic: stopwatch },
+        { table: 'audit_day', maxBytes: config.audit.maxBytesPerDay },
+      ),
       random: Math.random,
       clock,
       log,

@@ -6,7 +6,7 @@ import { rawCid } from '../../src/dag/cid.ts'
 import type { Entry, MappingEntry } from '../../src/feed/entry.ts'
 import type { NarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
-import { openAuditBudget } from '../../src/operations/audit-budget.ts'
+import { openDailyBudget } from '../../src/operations/daily-budget.ts'
 import { openAuditMemory } from '../../src/operations/audit-memory.ts'
 import { createAuditor } from '../../src/operations/auditor.ts'
 import type { Auditor } from '../../src/operations/auditor.ts'
@@ -89,7 +89,10 @@ async function world(t: TestContext, parts: Parts) {
           log,
         }),
         memory: openAuditMemory({ db, clock }),
-        budget: openAuditBudget({ db, clock, monotonic: clock }, parts.maxBytes ?? 100 * MIB),
+        budget: openDailyBudget(
+          { db, clock, monotonic: clock },
+          { table: 'audit_day', maxBytes: parts.maxBytes ?? 100 * MIB },
+        ),
         random: () => draws[drawn++ % draws.length] ?? 0,
         clock,
         log,

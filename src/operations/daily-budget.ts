@@ -1,18 +1,18 @@
-/** What audits may fetch in a day, kept over restarts. */
+/** What may be fetched in a day, by audits or for others, kept over restarts. */
 import type { DatabaseSync } from 'node:sqlite'
 import { migrate } from '../state/database.ts'
 import type { Purse } from '../substitute/root-judge.ts'
 
 const DAY_MS = 24 * 3600 * 1000
 
-const STEPS = [
-  `CREATE TABLE audit_day (
+const steps = (table: string): string[] => [
+  `CREATE TABLE ${table} (
      id INTEGER PRIMARY KEY CHECK (id = 0),
      age_ms INTEGER NOT NULL,
      spent INTEGER NOT NULL,
      seen INTEGER NOT NULL
    ) STRICT;
-   INSERT INTO audit_day VALUES (0, 0, 0, 0);`,
+   INSERT INTO ${table} VALUES (0, 0, 0, 0);`,
 ]
 
 /**
@@ -21,13 +21,13 @@ const STEPS = [
  * that it ever said. So a clock that is set back, or that begins in 1970 at every boot, gives nothing away; one that was
  * years ahead for a while gives one day, and ends nothing. Time asleep may not count: then there is less, never more.
  */
-export interface AuditBudget extends Purse {
+export interface DailyBudget extends Purse {
   readonly maxBytes: number
   spentBytes(): number
   leftBytes(): number
 }
 
-export function openAuditBudget(
+export function openDailyBudget(
   deps: {
     /** With `synchronous=FULL`: what is set aside is on disk before it is asked for. */
     db: DatabaseSync
@@ -36,12 +36,12 @@ export function openAuditBudget(
     /** Milliseconds since anything; never goes back. */
     monotonic: () => number
   },
-  maxBytes: number,
-): AuditBudget {
+  { table, maxBytes }: { table: 'audit_day' | 'relay_day'; maxBytes: number },
+): DailyBudget {
   const { db, clock, monotonic } = deps
-  migrate(db, 'audit_day', STEPS)
-  const update = db.prepare('UPDATE audit_day SET age_ms = ?, spent = ?, seen = ?')
-  const row = db.prepare('SELECT age_ms, spent, seen FROM audit_day').get()
+  migrate(db, table, steps(table))
+  const update = db.prepare(`UPDATE ${table} SET age_ms = ?, spent = ?, seen = ?`)
+  const row = db.prepare(`SELECT age_ms, spent, seen FROM ${table}`).get()
   let spent = Number(row?.['spent'])
   let seen = Number(row?.['seen'])
   let ageMs = Number(row?.['age_ms']) + Math.min(DAY_MS, Math.max(0, clock() - seen))

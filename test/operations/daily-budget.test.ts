@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { openAuditBudget } from '../../src/operations/audit-budget.ts'
-import type { AuditBudget } from '../../src/operations/audit-budget.ts'
+import { openDailyBudget } from '../../src/operations/daily-budget.ts'
+import type { DailyBudget } from '../../src/operations/daily-budget.ts'
 import { openDatabase } from '../../src/state/database.ts'
 import { tempDir } from '../kit/temp.ts'
 
@@ -17,8 +17,11 @@ function machine(path: string, maxBytes: number) {
   let wallError = 0
   let bootedAt = 0
   let db = openDatabase(path, { synchronous: 'FULL' })
-  const open = (): AuditBudget =>
-    openAuditBudget({ db, clock: () => START + now + wallError, monotonic: () => now - bootedAt }, maxBytes)
+  const open = (): DailyBudget =>
+    openDailyBudget(
+      { db, clock: () => START + now + wallError, monotonic: () => now - bootedAt },
+      { table: 'audit_day', maxBytes },
+    )
   let budget = open()
   return {
     now: () => now,
@@ -153,4 +156,15 @@ test('no more than the budget a day, whatever the clock and restarts do', async 
     }),
     { numRuns: 200 },
   )
+})
+
+test('two budgets in one database are two', async (t) => {
+  const db = openDatabase(join(await tempDir(t), 'feeds.sqlite'), { synchronous: 'FULL' })
+  t.after(() => db.close())
+  const deps = { db, clock: () => START, monotonic: () => 0 }
+  const audits = openDailyBudget(deps, { table: 'audit_day', maxBytes: 100 })
+  const relayed = openDailyBudget(deps, { table: 'relay_day', maxBytes: 100 })
+  assert.ok(audits.take(60))
+  assert.equal(relayed.leftBytes(), 100)
+  assert.equal(openDailyBudget(deps, { table: 'audit_day', maxBytes: 100 }).leftBytes(), 40)
 })
