@@ -265,8 +265,10 @@ export const NEIGHBOUR_WAIT_MS = 150
 export const NEIGHBOUR_SILENT_MS = 1_000
 /** From asking a neighbour for a NAR to its first byte; it may have to read and pack it. */
 export const NEIGHBOUR_FIRST_BYTE_MS = 4_000
-/** So many times in a row nothing came of what it was asked for until another way was quicker, and it counts as gone. */
+/** So many times in a row nothing came of what it was asked for until others were quicker, and it counts as gone. */
 export const NEIGHBOUR_IN_VAIN_COUNT = 3
+/** What ends such a row: more than an interior node, which one that hangs at each leaf may well give. */
+export const NEIGHBOUR_MAKES_UP_BYTES = 64 * KIB
 /** Connections and accounts of neighbours that are not asked now are kept for so many. */
 export const NEIGHBOURS_KEPT_COUNT = 64
 /** Leaves are asked for in zstd of a peer whose link carries less, until it carries so many times as much (docs/adr/019). */
@@ -444,6 +446,8 @@ export const LEAF_HERE_STALL_FLOOR_MS = 300
 export const LEAF_STALL_FACTOR = 4
 /** The last leaves are doubled, but not one that may be here in a moment: a small NAR would always be fetched twice. */
 export const LEAF_LATE_FLOOR_MS = 250
+/** Another source gave a leaf, and this one not a byte in so many times as long: it hangs, and is not merely slower. */
+export const LEAF_HANGS_FACTOR = 3
 /** An interior node has 50 kB at most: after so much silence the next source is asked beside the first. */
 export const NODE_STALL_MS = 500
 /** A source that failed is left alone for this long, doubled each time in a row. */

@@ -60,6 +60,8 @@ interface Slot {
   stalled: boolean
   timer: NodeJS.Timeout | undefined
   result: Result | undefined
+  /** Milliseconds that the source took whose answer it is; undefined when none elsewhere gave it. */
+  tookMs: number | undefined
   failure: BlockUnavailableError | DagError | undefined
 }
 
@@ -155,13 +157,16 @@ export async function* fetchLeaves(
       if (slot.result !== undefined) return
       checkLeaf(link, bytes, hasher?.digestOf(bytes))
       release({ bytes: bytes.length, ...counts })
-      if (source.cost !== COST.local) adapt(roster.now() - begun)
+      if (source.cost !== COST.local) {
+        slot.tookMs = roster.now() - begun
+        adapt(slot.tookMs)
+      }
       settle(slot, { bytes, from: source.id, lent, holders: 0 })
     } catch (error) {
-      // An attempt that another one overtook says nothing about its source, unless it had stalled.
       if (slot.result !== undefined || attempt.signal.aborted) {
         if (stalled) release('stalled')
         else if (attempt.signal.reason instanceof WayStalledError) release('overtaken')
+        else if (slot.tookMs !== undefined) release({ othersTookMs: slot.tookMs })
       } else if (error instanceof DagError && error.reason !== 'digest') {
         // No other leaf of such a tree may go out either.
         for (const one of window) one.failure = error
@@ -241,6 +246,7 @@ export async function* fetchLeaves(
             stalled: false,
             timer: undefined,
             result: undefined,
+            tookMs: undefined,
             failure: undefined,
           }
           window.push(slot)

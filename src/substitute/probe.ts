@@ -5,7 +5,7 @@
 import type { CID } from 'multiformats/cid'
 import { rootLink } from '../dag/reader.ts'
 import type { DagLink } from '../dag/reader.ts'
-import { PROBE_DEADLINE_MS } from '../limits.ts'
+import { PROBE_DEADLINE_MS, SCORE_BACK_OFF_MS } from '../limits.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { BlockSource } from '../source.ts'
@@ -17,8 +17,11 @@ import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
 
 export interface Prober {
-  /** Asks all of them that are due for the first block of this DAG, each once at a time. */
-  probe(nar: { root: CID; narSize: number }, blockSources: readonly BlockSource[]): void
+  /**
+   * Asks all of them that are due for the first block of this DAG, each once at a time: at once, and again while the NAR is on its
+   * way, for a large one outlasts many a back-off. @returns ends that
+   */
+  watch(nar: { root: CID; narSize: number }, blockSources: readonly BlockSource[]): () => void
 }
 
 export function createProber(deps: { scores: Scores; clock: () => number; log: Log }): Prober {
@@ -47,15 +50,21 @@ export function createProber(deps: { scores: Scores; clock: () => number; log: L
     }
   }
 
+  function probe(nar: { root: CID; narSize: number }, blockSources: readonly BlockSource[]): void {
+    const isAnyDue = scores.usable(ALL_BLOCKS) && !scores.trusted(ALL_BLOCKS)
+    const due = blockSources.filter(({ id }) => scores.usable(id) && (isAnyDue || !scores.trusted(id)))
+    for (const source of due) {
+      if (underWay.has(source)) continue
+      underWay.add(source)
+      void ask(source, nar)
+    }
+  }
+
   return {
-    probe(nar, blockSources) {
-      const isAnyDue = scores.usable(ALL_BLOCKS) && !scores.trusted(ALL_BLOCKS)
-      const due = blockSources.filter(({ id }) => scores.usable(id) && (isAnyDue || !scores.trusted(id)))
-      for (const source of due) {
-        if (underWay.has(source)) continue
-        underWay.add(source)
-        void ask(source, nar)
-      }
+    watch(nar, blockSources) {
+      probe(nar, blockSources)
+      const timer = setInterval(() => probe(nar, blockSources), SCORE_BACK_OFF_MS).unref()
+      return () => clearInterval(timer)
     },
   }
 }

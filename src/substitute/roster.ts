@@ -6,11 +6,13 @@ import { DagError } from '../dag/reader.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import {
+  LEAF_HANGS_FACTOR,
+  LEAF_LATE_FLOOR_MS,
   LEAF_QUICK_MS,
-  LEAF_STALL_FLOOR_MS,
   NODE_STALL_MS,
   SOURCE_MAX_FAULTS_PER_NAR,
   SOURCE_SILENT_MS,
+  WAY_QUIET_MS,
 } from '../limits.ts'
 import type { BlockSource } from '../source.ts'
 import { COST, SourceFaultError, SourceLieError, SourceMissError, SourceRestingError } from '../source.ts'
@@ -19,12 +21,14 @@ import type { Scores } from './scores.ts'
 
 /**
  * Ends a request begun with `started`, the first call only: with its bytes, its error, `stalled` when it was given up
- * for its slowness, `overtaken` when its whole way was, or nothing when another source was quicker.
+ * for its slowness, `overtaken` when its whole way was, how long another source took that was quicker, or nothing when it is
+ * not wanted any more.
  */
 type Release = (
   outcome?:
     | { bytes: number; wireBytes?: number; byDifference?: boolean }
     | { error: unknown }
+    | { othersTookMs: number }
     | 'stalled'
     | 'overtaken',
 ) => void
@@ -36,7 +40,10 @@ export interface SourceRoster {
    * @param cap requests under way at a source, by whether it has given right bytes for a whole leaf yet
    */
   pick(except: ReadonlySet<BlockSource>, cap: (isProven: boolean) => number): BlockSource | undefined
-  /** As `pick`, of those that have nothing under way. */
+  /**
+   * Of those that have nothing under way one that may well be quicker: none that failed when it was last asked, nor one that
+   * gave nothing right yet and was overtaken already, in this NAR.
+   */
   pickIdle(except: ReadonlySet<BlockSource>): BlockSource | undefined
   anyLeft(except: ReadonlySet<BlockSource>): boolean
   /** Those elsewhere that are not out. */
@@ -72,6 +79,7 @@ export function createRoster(
   let requests = 0
   /** The newest request when a source last failed. */
   const failedAt = new Map<BlockSource, number>()
+  const overtaken = new Set<BlockSource>()
 
   // One that failed lately is asked only when nobody else is left: back-off must not make a miss of a hit.
   const candidates = (except: ReadonlySet<BlockSource>): BlockSource[] => {
@@ -93,6 +101,15 @@ export function createRoster(
     failedAt.set(source, requests)
     scores.faulted(source.id, begunAt, reason)
     return true
+  }
+
+  const silentMs = (source: BlockSource, begunAt: number): number =>
+    clock() - Math.max(begunAt, heardAt.get(source) ?? 0)
+  /** For clearly longer than others took, and than it takes as a rule, not one byte came, and no block for any other NAR. */
+  const isHanging = (source: BlockSource, begunAt: number, othersTookMs: number): boolean => {
+    const usualMs = Math.max(othersTookMs, scores.averageMs(source.id) ?? 0)
+    const patienceMs = Math.max(LEAF_LATE_FLOOR_MS, LEAF_HANGS_FACTOR * usualMs)
+    return silentMs(source, begunAt) >= patienceMs && !scores.deliveredSince(source.id, clock() - patienceMs)
   }
 
   const failed = (source: BlockSource, request: number, begunAt: number, error: unknown): void => {
@@ -117,7 +134,7 @@ export function createRoster(
     if (!isNewFault(source, request, begunAt, reason)) return
     const count = (faults.get(source) ?? 0) + 1
     faults.set(source, count)
-    const wasSilent = clock() - Math.max(begunAt, heardAt.get(source) ?? 0) >= SOURCE_SILENT_MS
+    const wasSilent = silentMs(source, begunAt) >= SOURCE_SILENT_MS
     if ((wasSilent || count >= SOURCE_MAX_FAULTS_PER_NAR) && !out.has(source)) {
       out.set(source, { reason, forGood: wasSilent })
       log.warn({ source: source.id, faults: count }, `source failed and is out for this NAR: ${reason}`)
@@ -136,7 +153,8 @@ export function createRoster(
     },
     pickIdle(except) {
       return candidates(except)
-        .filter((source) => busy(source) === 0)
+        .filter((source) => busy(source) === 0 && scores.trusted(source.id))
+        .filter((source) => isProven(source) || !overtaken.has(source))
         .sort(better)[0]
     },
     anyLeft: (except) => candidates(except).length > 0,
@@ -165,7 +183,7 @@ export function createRoster(
         inFlight.set(source, busy(source) - 1)
         if (outcome === undefined) return
         if (outcome === 'stalled') {
-          const isSilent = clock() - Math.max(at, heardAt.get(source) ?? 0) >= LEAF_STALL_FLOOR_MS
+          const isSilent = silentMs(source, at) >= WAY_QUIET_MS
           if (isNewFault(source, request, at, isSilent ? 'it stalled' : undefined)) {
             log.warn({ source: source.id }, 'source stalled, what it was asked for is asked of the next')
           }
@@ -174,6 +192,12 @@ export function createRoster(
           if (!scores.deliveredSince(source.id, at) && isNewFault(source, request, at)) {
             log.debug({ source: source.id }, 'source gave nothing, another way took over')
           }
+        } else if ('othersTookMs' in outcome) {
+          overtaken.add(source)
+          if (!isHanging(source, at, outcome.othersTookMs)) return
+          log.debug({ source: source.id }, 'source hung until another one had given what it was asked for')
+          if (isProven(source)) scores.hung(source.id, at)
+          else isNewFault(source, request, at)
         } else if ('bytes' in outcome) {
           const { bytes, wireBytes, byDifference = false } = outcome
           const onWire =

@@ -47,6 +47,11 @@ export interface Scores {
    * @param reason absent when nothing had come of it until another way was quicker
    */
   faulted(id: SourceId, begunAt?: number, reason?: string): void
+  /**
+   * It gave nothing until another one had given the same. One that gave before may do so once: that is for the listener to
+   * count. @param begunAt as for `faulted`
+   */
+  hung(id: SourceId, begunAt: number): void
   lied(id: SourceId, reason?: string): void
   /** Somebody knows better than we what to make of its lies. */
   forgiven(id: SourceId): void
@@ -93,6 +98,7 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
     lies: number
     inARow: number
     faultedAt: number
+    hungAt: number
     deliveredAt: number
     outUntil: number
     liedUntil: number
@@ -112,6 +118,7 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
         lies: 0,
         inARow: 0,
         faultedAt: -Infinity,
+        hungAt: -Infinity,
         deliveredAt: -Infinity,
         outUntil: 0,
         liedUntil: 0,
@@ -166,6 +173,12 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
       const backOff = Math.min(SCORE_BACK_OFF_MAX_MS, SCORE_BACK_OFF_MS * 2 ** (one.inARow - 1))
       one.outUntil = Math.max(one.outUntil, one.faultedAt + backOff)
       listener?.faulted(id, reason)
+    },
+    hung(id, begunAt) {
+      const one = entry(id)
+      if (begunAt <= Math.max(one.faultedAt, one.hungAt)) return
+      one.hungAt = clock()
+      listener?.faulted(id, undefined)
     },
     lied(id, reason = 'it gave wrong bytes') {
       const one = entry(id)

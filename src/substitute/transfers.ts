@@ -138,7 +138,7 @@ export function createTransfers(deps: {
     const blockSources = deps.blockSources(info)
     const guess = deps.rewriting?.guess(info)
     const [told] = resolver.offer(info).roots
-    if (told !== undefined) prober.probe({ root: told.root, narSize: info.narSize }, blockSources)
+    const stopProbing = told && prober.watch({ root: told.root, narSize: info.narSize }, blockSources)
     const along = createAlongWays(info, deps.along?.(info), () => underWay.turn())
     const transfer = startTransfer(info, {
       createFile: () => spool.create(info),
@@ -185,6 +185,7 @@ export function createTransfers(deps: {
     })
     late.busy()
     const end = (): void => {
+      stopProbing?.()
       running.delete(info.narHash)
       underWay.remove(info.narHash)
       ended.notify()

@@ -2,6 +2,7 @@
 import {
   NEIGHBOUR_FIRST_BYTE_MS,
   NEIGHBOUR_IN_VAIN_COUNT,
+  NEIGHBOUR_MAKES_UP_BYTES,
   NEIGHBOUR_SILENT_MS,
   NEIGHBOUR_WAIT_MS,
   UPSTREAM_INFO_RETRY_MS,
@@ -29,8 +30,10 @@ export interface OpenNeighbour {
   readonly streamId: SourceId
   /** It gave wrong bytes: whoever has one of its sources in hand gets no more by it. */
   lied(reason: string): void
-  /** Nothing had come of what it was asked for until others were quicker: it may be slow, or gone. */
-  gaveNothing(): void
+  /** Of what it was asked for nothing came in the end. @param reason absent when others were quicker: it may be slow, or gone */
+  gaveNothing(reason?: string): void
+  /** It did what it was asked for, were it little. */
+  answered(): void
   /** The table lets it be asked, again perhaps, and this is what it knows of it by now. @returns whether it was out */
   listed(neighbour: Neighbour): boolean
   /** Cuts what is under way. */
@@ -78,6 +81,9 @@ export function openNeighbour(
   let heardAt = -Infinity
   let isLate = false
   let inVain = 0
+  /** It failed to give bytes, and answers for little since then do not make up for it. */
+  let isInDebt = false
+  let givenSince = 0
   // A narswarm is one. What was named by URL may be a gateway of the whole world, which is told no path that we look for.
   let isOut = false
   let isCache: boolean | undefined = isNarswarmId(id) ? true : undefined
@@ -89,9 +95,25 @@ export function openNeighbour(
     isLate = false
   }
 
-  const gave = (): void => {
+  const gave = (count: number): void => {
     heard()
+    givenSince += count
+    if (givenSince < NEIGHBOUR_MAKES_UP_BYTES) return
     inVain = 0
+    isInDebt = false
+  }
+
+  const answered = (): void => {
+    if (!isInDebt) neighbours.answered(id)
+  }
+
+  const gaveNothing = (reason?: string): void => {
+    givenSince = 0
+    inVain = reason === undefined ? inVain + 1 : 0
+    if (reason === undefined && inVain < NEIGHBOUR_IN_VAIN_COUNT) return
+    inVain = 0
+    isInDebt = true
+    neighbours.failed(id, reason ?? IN_VAIN)
   }
 
   const lied = (reason: string): void => {
@@ -145,7 +167,7 @@ export function openNeighbour(
       try {
         for await (const bytes of stream.open(nar, from, options)) {
           if (isOut) throw new SourceRestingError(streamId, OUT)
-          gave()
+          gave(bytes.length)
           yield bytes
         }
       } catch (error) {
@@ -158,12 +180,8 @@ export function openNeighbour(
   return {
     streamId,
     lied,
-    gaveNothing() {
-      inVain += 1
-      if (inVain < NEIGHBOUR_IN_VAIN_COUNT) return
-      inVain = 0
-      neighbours.failed(id, `asked for NARs it gave nothing, ${NEIGHBOUR_IN_VAIN_COUNT} times in a row`)
-    },
+    gaveNothing,
+    answered,
     listed(listed) {
       const wasOut = isOut
       isOut = false
@@ -188,7 +206,7 @@ export function openNeighbour(
           if (!(await isAsked(options))) return undefined
           const told = await cache.lookup(hashPart, options)
           heard()
-          neighbours.answered(id)
+          answered()
           return told?.stream === undefined ? told : { ...told, stream: listening(told.stream) }
         } catch (error) {
           if (!options.signal.aborted) judge(error, begun)
@@ -203,16 +221,23 @@ export function openNeighbour(
       cost,
       async fetch(block, options) {
         if (isOut) throw new SourceRestingError(sourceId, OUT)
-        return gateway.fetch(
-          {
-            ...block,
-            onBytes(count) {
-              gave()
-              block.onBytes?.(count)
-            },
-          },
-          options,
-        )
+        let came = 0
+        let cameAt = -Infinity
+        const onBytes = (count: number): void => {
+          heard()
+          came += count
+          cameAt = clock()
+          block.onBytes?.(count)
+        }
+        try {
+          const bytes = await gateway.fetch({ ...block, onBytes }, options)
+          gave(bytes.length)
+          return bytes
+        } catch (error) {
+          // Cut while it was giving it was slower than others, and did not hang in the middle.
+          if (options.signal.aborted && clock() - cameAt < NEIGHBOUR_WAIT_MS) gave(came)
+          throw error
+        }
       },
     },
     async close() {
@@ -228,6 +253,7 @@ function isBusy(error: unknown): boolean {
   )
 }
 
+const IN_VAIN = `nothing came of what it was asked for until others had given it, ${NEIGHBOUR_IN_VAIN_COUNT} times in a row`
 const OUT = 'it gave wrong bytes a moment ago'
 
 /** Who was named by URL may be anywhere. */

@@ -3,7 +3,6 @@ import { NEIGHBOURS_KEPT_COUNT } from '../limits.ts'
 import type { BlockSource, NarInfoSource, SourceId } from '../source.ts'
 import { openNeighbour } from './neighbour-source.ts'
 import type { NeighbourDeps, OpenNeighbour } from './neighbour-source.ts'
-import type { NeighbourId } from './neighbours.ts'
 
 export interface NeighbourSources {
   /** The same object for a neighbour each time. */
@@ -29,7 +28,7 @@ export function createNeighbourSources(
   const { neighbours, forgiven } = deps
   /** By id and URL, those that were asked longest ago first. */
   const open = new Map<string, OpenNeighbour>()
-  const bySource = new Map<SourceId, { id: NeighbourId; one: OpenNeighbour }>()
+  const bySource = new Map<SourceId, OpenNeighbour>()
 
   const current = (): { one: OpenNeighbour; hasGateway: boolean }[] => {
     const found = neighbours.current().map((neighbour) => {
@@ -37,8 +36,7 @@ export function createNeighbourSources(
       const one = open.get(key) ?? openNeighbour(neighbour, deps, config)
       open.delete(key)
       open.set(key, one)
-      const found = { id: neighbour.id, one }
-      bySource.set(one.blocks.id, found).set(one.streamId, found)
+      bySource.set(one.blocks.id, one).set(one.streamId, one)
       if (one.listed(neighbour)) for (const source of [one.blocks.id, one.streamId]) forgiven?.(source)
       return { one, hasGateway: neighbour.kind === 'narswarm' }
     })
@@ -62,15 +60,12 @@ export function createNeighbourSources(
     blocks: () => current().flatMap(({ one, hasGateway }) => (hasGateway ? [one.blocks] : [])),
     verdicts: {
       answered(source) {
-        const found = bySource.get(source)
-        if (found !== undefined) neighbours.answered(found.id)
+        bySource.get(source)?.answered()
       },
       faulted(source, reason) {
-        const found = bySource.get(source)
-        if (reason === undefined) found?.one.gaveNothing()
-        else if (found !== undefined) neighbours.failed(found.id, reason)
+        bySource.get(source)?.gaveNothing(reason)
       },
-      lied: (source, reason) => bySource.get(source)?.one.lied(reason),
+      lied: (source, reason) => bySource.get(source)?.lied(reason),
     },
     async close() {
       await Promise.all([...open.values()].map((one) => one.close()))

@@ -9,18 +9,23 @@ import type { NixMachine } from '../e2e/kit/nix-machine.ts'
 import { openStage } from '../e2e/kit/stage.ts'
 import type { Stage } from '../e2e/kit/stage.ts'
 import { startCacheServer } from './kit/cache-server.ts'
-import { makeClosure, openNixWith } from './kit/closure.ts'
+import { makeClosure, openNixWith, pathOf } from './kit/closure.ts'
 import { openLan } from './kit/lan.ts'
+import type { Host } from './kit/lan.ts'
 import { openMachine, untilIndexed } from './kit/machine.ts'
-import { peerAt, untilFound, watchPeer } from './kit/neighbours.ts'
+import { peerAt, untilState, watchPeer } from './kit/neighbours.ts'
 import { skipWithoutLan } from './kit/skip.ts'
 
 const NAR_BYTES = 24_000_000
 const LARGE_NAR_BYTES = 48_000_000
 const LEAF_BYTES = 1024 * 1024
+/** Of an interior node. */
+const NODE_MAX_BYTES = 64 * 1024
 const LINK_MBIT = 100
 /** Far away: whoever is near has answered before. */
 const UPSTREAM_MS = 500
+/** A probe takes 5 s. */
+const TOLD_LATER_MS = 15_000
 /** Of the frames and headers around it, and what was asked before it was known to lie: narinfos, a root. */
 const AROUND = 1.1
 const AROUND_BYTES = 256 * 1024
@@ -50,8 +55,8 @@ interface Mischievous {
   readonly mischief: Mischief
   /** What `peer list` says about it at some time, as `state: reason`. */
   readonly told: RegExp
-  /** What it gives before it fails is right, and used. */
-  readonly gives?: true
+  /** Told when the next NAR is asked for at the latest: one request that hung is no proof. */
+  readonly toldLater?: true
 }
 
 const MISCHIEFS: readonly Mischievous[] = [
@@ -79,7 +84,15 @@ const MISCHIEFS: readonly Mischievous[] = [
     title: 'stalls',
     mischief: onBytes((body) => ({ do: 'silence', after: body.length >> 1 })),
     told: /^resting: ./,
-    gives: true,
+    toldLater: true,
+  },
+  {
+    title: 'stalls in the middle of each leaf, and gives interior nodes',
+    mischief: onBytes((body) =>
+      body.length < NODE_MAX_BYTES ? PASS : { do: 'silence', after: body.length >> 1 },
+    ),
+    told: /^resting: ./,
+    toldLater: true,
   },
   {
     title: 'answers 500 for bytes',
@@ -110,14 +123,15 @@ const KINDS = ['cache', 'narswarm beside an honest one'] as const
 
 suite('a hostile neighbour', { skip: skipWithoutLan() }, () => {
   for (const kind of KINDS) {
-    for (const { title, mischief, told, gives = false } of MISCHIEFS) {
+    for (const { title, mischief, told, toldLater = false } of MISCHIEFS) {
       test(`a ${kind}: it ${title}`, async (t) => {
         const stage = await openStage(t)
         const lan = await openLan(stage)
-        const closure = await makeClosure(stage, 'one', [NAR_BYTES])
-        const { publicKey, top, bytes, dir } = closure
+        const closure = await makeClosure(stage, 'one', [NAR_BYTES, ...(toldLater ? [NAR_BYTES] : [])])
+        const { publicKey, bytes, dir } = closure
+        const honest = kind === 'cache' ? undefined : await lan.addHost('good')
         const badHost = await lan.addHost('bad')
-        const original = kind === 'cache' ? pathToFileURL(dir) : new URL(await startHonest())
+        const original = honest === undefined ? pathToFileURL(dir) : new URL(await startHonest(honest))
         const bad = await startBadServer(stage, original, mischief, (server) =>
           badHost.listen(server, badHost.address),
         )
@@ -127,13 +141,15 @@ suite('a hostile neighbour', { skip: skipWithoutLan() }, () => {
         const substituters = [(await startCacheServer(away, dir, UPSTREAM_MS)).url]
         const settings = { peers: { urls: [bad.url] } }
         const b = await openMachine(stage, await lan.addHost('b'), { publicKey, substituters, settings })
-        if (kind !== 'cache') await untilFound(b, 1, stage.signal)
+        if (honest !== undefined) await untilState(b, honest, 'ok', stage.signal)
 
         const watch = watchPeer(b, badHost)
-        await b.install([top])
+        // One NAR after the other.
+        for (const nar of closure.nars.toReversed()) await b.install([pathOf(nar)])
+        if (toldLater) await watch.until(told, TOLD_LATER_MS)
         await watch.stop()
         const cost = await badHost.sentBytes()
-        const bound = AROUND * (kind === 'cache' || gives ? bytes : LEAF_BYTES) + AROUND_BYTES
+        const bound = AROUND * (honest === undefined ? bytes : LEAF_BYTES) + AROUND_BYTES
         t.diagnostic(
           `it cost ${cost} bytes of ${bytes}; it was asked ${bad.asked.length} times; ${[...watch.seen].join('; ')}`,
         )
@@ -148,8 +164,7 @@ suite('a hostile neighbour', { skip: skipWithoutLan() }, () => {
         await b.narswarm.stop()
 
         /** A neighbour of B, and another one on loopback where the bad one fetches what it then changes. */
-        async function startHonest(): Promise<string> {
-          const host = await lan.addHost('good')
+        async function startHonest(host: Host): Promise<string> {
           await host.limit({ up: LINK_MBIT })
           const nix = await openNixWith(stage, host, closure)
           await untilIndexed(await openMachine(stage, host, { publicKey, nix }))

@@ -10,6 +10,7 @@ import { DagError } from '../../src/dag/reader.ts'
 import type { DagLink } from '../../src/dag/reader.ts'
 import {
   LEAF_IN_FLIGHT_PER_SOURCE_COUNT,
+  LEAF_LATE_FLOOR_MS,
   LEAF_SLOW_MS,
   LEAF_WINDOW_COUNT,
   LEAF_WINDOW_START_COUNT,
@@ -51,7 +52,13 @@ function scheduling(
   }: { buffers?: LeafBuffers; share?: () => number; clock?: () => number; areProven?: boolean } = {},
 ) {
   const log = recordingLog()
-  const scores = createScores({ clock })
+  const faulted: string[] = []
+  const listener = {
+    answered: () => {},
+    faulted: (id: string, reason = 'in vain') => void faulted.push(`${id}: ${reason}`),
+    lied: () => {},
+  }
+  const scores = createScores({ clock, listener })
   if (areProven) for (const { id } of sources) scores.received(id, LEAF_BYTES)
   const roster = createRoster(sources, { scores, clock, log })
   const abort = new AbortController()
@@ -62,6 +69,7 @@ function scheduling(
     log,
     scores,
     abort,
+    faulted,
     run: fetchLeaves(iterate(), roster, { signal: abort.signal, ...more }),
   }
 }
@@ -386,23 +394,32 @@ describe('leaf scheduler: slow sources', () => {
   it('doubles the last leaf when its source is late', { timeout: 15_000 }, async () => {
     const { links, blocks } = leaves(20)
     const lastCid = links.at(-1)?.cid.toString()
-    let doubled = false
-    const answer = async (
-      block: Uint8Array,
-      { cid, signal }: { cid: { toString(): string }; signal: AbortSignal },
-    ) => {
-      if (cid.toString() !== lastCid || doubled) return block
-      doubled = true
-      return silence(signal)
-    }
-    const [a, b] = [peer('a', blocks, answer), peer('b', blocks, answer)]
-    const before = Date.now()
-    const { run, scores } = scheduling([a, b], links)
+    const silent: string[] = []
+    let now = 1_000_000
+    const one = (id: string): Peer =>
+      peer(id, blocks, async (block, { cid, signal }) => {
+        if (cid.toString() !== lastCid || silent.length > 0) return block
+        silent.push(`${id}: in vain`)
+        // A second passes when all others are here.
+        void until(() => total(a, b) === 20 && a.underWay() + b.underWay() === 1).then(() => (now += 1_000))
+        return silence(signal)
+      })
+    const [a, b] = [one('a'), one('b')]
+    const { run, scores, faulted } = scheduling([a, b], links, { clock: () => now })
     assertWhole(await Array.fromAsync(run), links, blocks)
     assert.equal(total(a, b), 21)
-    // Before the stall timer of two seconds, and no fault of the slower one.
-    assert.ok(Date.now() - before < 1_900)
+    // Told, and not as a stall: before that timer, and no fault of one that gave before.
+    assert.deepEqual(faulted, silent)
     assert.deepEqual([scores.usable('a'), scores.usable('b')], [true, true])
+  })
+  it('doubles no leaf at a source that failed lately', { timeout: 15_000 }, async () => {
+    const { links, blocks } = leaves(4)
+    const failed = peer('failed', blocks)
+    const late = peer('late', blocks, (block) => sleep(LEAF_LATE_FLOOR_MS + 50, block))
+    const { run, scores } = scheduling([failed, late], links)
+    scores.faulted('failed')
+    assertWhole(await Array.fromAsync(run), links, blocks)
+    assert.equal(failed.asked.length, 0)
   })
 })
 

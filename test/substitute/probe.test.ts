@@ -22,8 +22,14 @@ function probing(...peers: Peer[]) {
   for (const { id } of peers) scores.faulted(id)
   now += SCORE_BACK_OFF_MS
   const prober = createProber({ scores, clock, log })
-  const probe = (nar: Parameters<typeof prober.probe>[0]): void => prober.probe(nar, peers)
-  return { probe, scores, log }
+  const watch = (nar: Parameters<typeof prober.watch>[0]): (() => void) => prober.watch(nar, peers)
+  return {
+    watch,
+    probe: (nar: Parameters<typeof watch>[0]) => watch(nar)(),
+    scores,
+    log,
+    pass: (ms: number) => void (now += ms),
+  }
 }
 
 describe('probe', () => {
@@ -47,6 +53,22 @@ describe('probe', () => {
     const { probe, scores } = probing(peer('empty', new Map()))
     probe(plan)
     await until(() => scores.trusted('empty'))
+  })
+  it('asks again while the NAR is on its way, and not after', (t: TestContext) => {
+    t.mock.timers.enable({ apis: ['setInterval'] })
+    const one = peer('one', blocks)
+    const { watch, scores, pass } = probing(one)
+    scores.faulted('one')
+    const stop = watch(plan)
+    assert.equal(one.asked.length, 0)
+    pass(2 * SCORE_BACK_OFF_MS)
+    t.mock.timers.tick(SCORE_BACK_OFF_MS)
+    assert.equal(one.asked.length, 1)
+    stop()
+    const two = probing(peer('two', blocks))
+    two.watch(plan)()
+    t.mock.timers.tick(SCORE_BACK_OFF_MS)
+    assert.equal(one.asked.length, 1)
   })
   it('leaves out who is still in its back-off', () => {
     const one = peer('one', blocks)

@@ -29,12 +29,16 @@ const info = { ...narInfoOf(plan), cid: plan.root.toString() }
 const hashPart = hashPartOf(info.storePath)
 const files = new Map([...cacheFiles(info, nar), ...gatewayFiles(blocksOf(nar))])
 
-function sourcesOf(t: TestContext, neighbours: Neighbours): NeighbourSources {
+function sourcesOf(
+  t: TestContext,
+  neighbours: Neighbours,
+  clock = (): number => performance.now(),
+): NeighbourSources {
   const near = createNeighbourSources(
     {
       neighbours,
       xzThreads: createXzThreads(),
-      clock: () => performance.now(),
+      clock,
       random: () => 0.5,
       log: recordingLog(),
     },
@@ -45,10 +49,15 @@ function sourcesOf(t: TestContext, neighbours: Neighbours): NeighbourSources {
 }
 
 /** One machine that does mischief, as the table sees it. */
-async function withOne(t: TestContext, mischief?: Mischief, kind: 'narswarm' | 'cache' = 'narswarm') {
+async function withOne(
+  t: TestContext,
+  mischief?: Mischief,
+  kind: 'narswarm' | 'cache' = 'narswarm',
+  clock?: () => number,
+) {
   const server = await serveNear(t, files, mischief)
   const table = neighboursOf(neighbour('one', server.url, kind))
-  const near = sourcesOf(t, table)
+  const near = sourcesOf(t, table, clock)
   const [source] = near.narInfos()
   assert.ok(source)
   return { server, table, near, source }
@@ -240,9 +249,9 @@ describe('a neighbour as a source', () => {
 describe('what others found out', () => {
   it('is told to the table, by either name; of strangers nothing', async (t) => {
     const { near, table } = await withOne(t)
+    near.verdicts.answered('neighbour:one')
     near.verdicts.faulted('neighbour:one', 'a')
     near.verdicts.lied('neighbour:one/nar', 'b')
-    near.verdicts.answered('neighbour:one')
     near.verdicts.faulted('upstream:one', 'c')
     near.verdicts.lied('neighbour:two', 'd')
     assert.deepEqual(table.told, {
@@ -259,8 +268,60 @@ describe('what others found out', () => {
     for (let i = 1; i < NEIGHBOUR_IN_VAIN_COUNT; i++) slow()
     assert.deepEqual(table.told.failed, [])
     slow()
-    assert.equal(table.told.failed.length, 1)
+    assert.deepEqual(table.told.failed, [
+      'narswarm:one: nothing came of what it was asked for until others had given it, 3 times in a row',
+    ])
   })
+  it('one that failed to give bytes makes up for it by bytes, and not by narinfos', async (t) => {
+    const { near, source, table } = await withOne(t)
+    const [blocks] = near.blocks()
+    near.verdicts.faulted('neighbour:one', 'it stalled')
+    await source.lookup(hashPart, options)
+    near.verdicts.answered('neighbour:one')
+    assert.deepEqual(table.told.answered, [])
+    await blocks?.fetch({ cid: plan.root, maxBytes: nar.length }, options)
+    near.verdicts.answered('neighbour:one')
+    assert.deepEqual(table.told.answered, ['narswarm:one'])
+  })
+  for (const [title, silentMs, hasFailed] of [
+    ['hangs in the middle of each block is left alone', 1_000, true],
+    ['is in the middle of each block when others have given it is slow, and asked again', 0, false],
+  ] as const) {
+    it(`one that ${title}`, async (t) => {
+      let now = 1_000_000
+      const { near, table } = await withOne(
+        t,
+        (path, body, response) => {
+          if (!path.startsWith('ipfs/') || body === undefined) return false
+          response.writeHead(200, { 'content-length': body.length }).write(body.subarray(0, body.length >> 1))
+          return true
+        },
+        'narswarm',
+        () => now,
+      )
+      const [blocks] = near.blocks()
+      for (let i = 1; i <= NEIGHBOUR_IN_VAIN_COUNT; i++) {
+        const abort = new AbortController()
+        const { promise: half, resolve } = Promise.withResolvers<void>()
+        let came = 0
+        const onBytes = (count: number): void => {
+          came += count
+          if (came === nar.length >> 1) resolve()
+        }
+        const asked = assert.rejects(
+          Promise.resolve(
+            blocks?.fetch({ cid: plan.root, maxBytes: nar.length, onBytes }, { signal: abort.signal }),
+          ),
+        )
+        await half
+        now += silentMs
+        abort.abort(new Error('another one gave it'))
+        await asked
+        near.verdicts.faulted('neighbour:one', undefined)
+      }
+      assert.equal(table.told.failed.length, hasFailed ? 1 : 0)
+    })
+  }
   it('those that left long ago are forgotten, and what is under way there is cut', async (t) => {
     const server = await serveNear(t, files, (path) => path.startsWith('ipfs/'))
     let current = [neighbour('old', server.url)]

@@ -27,6 +27,8 @@ export async function untilState(
 export interface PeerWatch {
   /** Each state with its reason, once, as `state: reason`. */
   readonly seen: ReadonlySet<string>
+  /** Waits until such a one was seen, and no longer than so. */
+  until(told: RegExp, ms: number): Promise<void>
   stop(): Promise<void>
 }
 
@@ -48,6 +50,10 @@ export function watchPeer(machine: Machine, host: Pick<Host, 'address'>): PeerWa
   watching.catch(() => {})
   return {
     seen,
+    async until(told, ms) {
+      const deadline = performance.now() + ms
+      while (![...seen].some((one) => told.test(one)) && performance.now() < deadline) await sleep(POLL_MS)
+    },
     stop() {
       stopping.abort()
       return watching
