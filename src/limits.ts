@@ -459,6 +459,8 @@ export const SCORE_LIE_BACK_OFF_MS = 3600_000
 export const SOURCE_MAX_FAULTS_PER_NAR = 3
 /** A source that let us wait so long for nothing is out for the rest of the NAR at its first fault. */
 export const SOURCE_SILENT_MS = 5_000
+/** Sources with an account, each of a neighbour's two and roots that proved wrong among them: about 300 bytes each. */
+export const SCORES_MAX_COUNT = 2_048
 /** One block asked of a peer whose back-off is over, beside the NARs: P8 lets none of them wait for it. */
 export const PROBE_DEADLINE_MS = 5_000
 /** The next way is begun beside one that has given nothing for the p80 of so many first bytes, within these bounds. */

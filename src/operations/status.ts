@@ -13,7 +13,6 @@ import { SOURCE_KINDS } from '../source.ts'
 import type { SourceKind } from '../source.ts'
 import type { NarCounts } from '../substitute/tally.ts'
 import type { UpstreamStatus } from '../upstream/upstream.ts'
-import { createWireCount } from './wire-count.ts'
 import type { WireBytes, WireCount } from './wire-count.ts'
 
 interface SourceStatus {
@@ -290,6 +289,7 @@ export function describeSources(scores: Scores): SourceStatus[] {
   // A root is no source; its ways have scores too.
   return [...scores.all()]
     .filter(([id]) => !id.startsWith('blocks:'))
+    .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([id, score]) => ({
       id,
       bytes: score.bytes,
@@ -302,13 +302,7 @@ export function describeSources(scores: Scores): SourceStatus[] {
     }))
 }
 
-export function describeBlocks(scores: Scores, given: WireCount): BlocksReport {
-  const got = createWireCount()
-  for (const { bytes, wireBytes, byDifference: so } of scores.all().values()) {
-    if (wireBytes === undefined) continue
-    got.add(bytes - so.bytes, wireBytes - so.wireBytes)
-    got.add(so.bytes, so.wireBytes, true)
-  }
+export function describeBlocks(got: WireCount, given: WireCount): BlocksReport {
   return { got: describeWire(got), given: describeWire(given) }
 }
 

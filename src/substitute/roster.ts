@@ -89,7 +89,7 @@ export function createRoster(
   }
   const busy = (source: BlockSource): number => inFlight.get(source) ?? 0
   /** Has given a leaf's worth of right bytes. */
-  const isProven = ({ id }: BlockSource): boolean => (scores.all().get(id)?.bytes ?? 0) >= LEAF_BYTES
+  const isProven = ({ id }: BlockSource): boolean => scores.bytes(id) >= LEAF_BYTES
   const better = (a: BlockSource, b: BlockSource): number =>
     a.cost - b.cost || busy(a) - busy(b) || averageMs(a) - averageMs(b)
   // One that nobody has measured is not the best of all.

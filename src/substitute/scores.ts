@@ -1,15 +1,18 @@
 /**
  * What we know of each source: how fast, how reliable, whether it is out for now. Kept in memory: a peer that was
- * down yesterday may be the best one today.
+ * down yesterday may be the best one today. Of the latest SCORES_MAX_COUNT: ids cost a stranger nothing.
  */
+import { LRUCache } from 'lru-cache'
 import {
   PACE_MAX_AGE_MS,
   PACE_MIN_BYTES,
   SCORE_BACK_OFF_MAX_MS,
   SCORE_BACK_OFF_MS,
   SCORE_LIE_BACK_OFF_MS,
+  SCORES_MAX_COUNT,
 } from '../limits.ts'
 import type { SourceId } from '../source.ts'
+import { createFading } from '../spool/fading.ts'
 
 interface Score {
   /** Moving average of one block, milliseconds; undefined before the first. */
@@ -64,6 +67,8 @@ export interface Scores {
   /** Whether it has delivered since then, to anybody. */
   deliveredSince(id: SourceId, time: number): boolean
   averageMs(id: SourceId): number | undefined
+  /** Bytes that it gave. */
+  bytes(id: SourceId): number
   /** So many bytes of one NAR came by this way, in that time. */
   paced(id: string, bytes: number, tookMs: number): void
   /** Bytes a second by this way, of late; undefined when nobody has measured it. */
@@ -88,7 +93,12 @@ export interface ScoresListener {
   lied(id: SourceId, reason: string): void
 }
 
-export function createScores(deps: { clock: () => number; listener?: ScoresListener }): Scores {
+/** @param deps.got told of all blocks whose bytes on the wire were counted, for sums outlast the sources */
+export function createScores(deps: {
+  clock: () => number
+  listener?: ScoresListener
+  got?: { add(bytes: number, wireBytes: number, byDifference: boolean): void }
+}): Scores {
   interface Entry {
     averageMs: number | undefined
     bytes: number
@@ -103,9 +113,10 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
     outUntil: number
     liedUntil: number
   }
-  const { clock, listener } = deps
-  const entries = new Map<SourceId, Entry>()
-  const paces = new Map<string, { bytesPerS: number; at: number }>()
+  const { clock, listener, got } = deps
+  const entries = new LRUCache<SourceId, Entry>({ max: SCORES_MAX_COUNT })
+  /** Bytes a second. */
+  const paces = createFading<string, number>({ max: SCORES_MAX_COUNT, maxAgeMs: PACE_MAX_AGE_MS, clock })
   const entry = (id: SourceId): Entry => {
     let found = entries.get(id)
     if (found === undefined) {
@@ -137,17 +148,15 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
     one.liedUntil = clock() + SCORE_LIE_BACK_OFF_MS
     one.outUntil = Math.max(one.outUntil, one.liedUntil)
   }
-  const pace = (id: string): number | undefined => {
-    const found = paces.get(id)
-    return found === undefined || clock() - found.at > PACE_MAX_AGE_MS ? undefined : found.bytesPerS
-  }
-
   return {
     delivered(id, bytes, tookMs, onWire) {
       const one = entry(id)
       one.averageMs = one.averageMs === undefined ? tookMs : one.averageMs * (1 - NEWEST) + tookMs * NEWEST
       one.bytes += bytes
-      if (onWire !== undefined) one.wireBytes = (one.wireBytes ?? 0) + onWire.bytes
+      if (onWire !== undefined) {
+        one.wireBytes = (one.wireBytes ?? 0) + onWire.bytes
+        got?.add(bytes, onWire.bytes, onWire.byDifference)
+      }
       if (onWire?.byDifference === true) {
         const { byDifference: so } = one
         one.byDifference = { bytes: so.bytes + bytes, wireBytes: so.wireBytes + onWire.bytes }
@@ -202,14 +211,14 @@ export function createScores(deps: { clock: () => number; listener?: ScoresListe
     trusted: (id) => usable(id) && (entries.get(id)?.inARow ?? 0) === 0,
     deliveredSince: (id, time) => (entries.get(id)?.deliveredAt ?? -Infinity) > time,
     averageMs: (id) => entries.get(id)?.averageMs,
+    bytes: (id) => entries.get(id)?.bytes ?? 0,
     paced(id, bytes, tookMs) {
       if (bytes < PACE_MIN_BYTES) return
       const measured = (bytes / Math.max(1, tookMs)) * 1000
-      const before = pace(id) ?? measured
-      paces.delete(id)
-      paces.set(id, { bytesPerS: before * (1 - NEWEST) + measured * NEWEST, at: clock() })
+      const before = paces.get(id) ?? measured
+      paces.set(id, before * (1 - NEWEST) + measured * NEWEST)
     },
-    pace,
-    all: () => entries,
+    pace: (id) => paces.get(id),
+    all: () => new Map(entries.entries()),
   }
 }

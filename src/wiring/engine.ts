@@ -8,6 +8,7 @@ import type { Auditor } from '../operations/auditor.ts'
 import { openDailyBudget } from '../operations/daily-budget.ts'
 import { createExplain } from '../operations/explain.ts'
 import type { Explain } from '../operations/explain.ts'
+import type { WireCount } from '../operations/wire-count.ts'
 import type { NarInfo } from '../nix/narinfo.ts'
 import { isNeighbour } from '../source.ts'
 import type { BlockSource, NarInfoSource } from '../source.ts'
@@ -57,7 +58,7 @@ export interface Engine {
 export function createEngine(
   config: Config,
   parts: { state: NodeState; feeds: NodeFeeds; swarm: NodeSwarm; neighbours: NodeNeighbours },
-  { log, clock }: { log: Log; clock: () => number },
+  { got, log, clock }: { got: WireCount; log: Log; clock: () => number },
 ): Engine {
   const { storeDir } = config
   const { state, swarm } = parts
@@ -87,6 +88,7 @@ export function createEngine(
   const scores = createScores({
     clock: stopwatch,
     listener: near.verdicts,
+    got,
   })
   const isPublic = (info: VerifiedNarInfo): boolean =>
     sharePolicy.allows(info) || resolver.offer(info).roots.some(({ from }) => from.startsWith('feed:'))

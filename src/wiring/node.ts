@@ -34,13 +34,13 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   const feeds = await openFeeds(config, state, { log, clock })
   const swarm = createSwarm(config, state, { log })
   const neighbours = createNeighbours(config, { state, swarm }, { log, clock })
-  const engine = createEngine(config, { state, feeds, swarm, neighbours }, { log, clock })
+  const [got, given] = [createWireCount(), createWireCount()]
+  const engine = createEngine(config, { state, feeds, swarm, neighbours }, { got, log, clock })
   const isBusy = (): boolean => engine.transfers.running() + doors.answering() > 0
   const sharing = createSharing(config, state, { isBusy, log, clock })
   const { index, table, store, spool, keeper, sharePolicy } = state
   const { upstreams, openCache, blockSources, scores, resolver, transfers, auditor, explain } = engine
   const { follower, published, feedPlace, feedDeps } = feeds
-  const given = createWireCount()
   const budgets = createPeerBudgets({ clock: () => performance.now(), log })
   let serving: Serving | undefined
 
@@ -66,7 +66,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     nars: describeNars(transfers.counts()),
     fetched: describeFetched(transfers.counts()),
     sources: describeSources(scores),
-    blocks: describeBlocks(scores, given),
+    blocks: describeBlocks(got, given),
     ...(shares(config)
       ? { uploads: describeUploads(swarm.upload.total(), config.share.upload, budgets.report()) }
       : {}),

@@ -6,6 +6,7 @@ import {
   SCORE_BACK_OFF_MAX_MS,
   SCORE_BACK_OFF_MS,
   SCORE_LIE_BACK_OFF_MS,
+  SCORES_MAX_COUNT,
 } from '../../src/limits.ts'
 import { createScores } from '../../src/substitute/scores.ts'
 
@@ -63,6 +64,28 @@ describe('scores', () => {
     assert.deepEqual([scores.usable('a'), scores.trusted('a')], [true, false])
     scores.answered('a')
     assert.equal(scores.trusted('a'), true)
+  })
+  it('keep no account of a source that many others came after, and of one that is in use', () => {
+    const { scores } = timed()
+    scores.received('old', 1)
+    scores.received('used', 1)
+    for (let i = 1; i < SCORES_MAX_COUNT; i++) {
+      scores.faulted(`stranger-${i}`)
+      assert.equal(scores.usable('used'), true)
+    }
+    assert.equal(scores.all().size, SCORES_MAX_COUNT)
+    assert.deepEqual([scores.bytes('old'), scores.bytes('used')], [0, 1])
+  })
+  it('tell what blocks were on the wire, whose they were forgotten or not', () => {
+    const got: unknown[] = []
+    const scores = createScores({ clock: () => 1, got: { add: (...counts) => void got.push(counts) } })
+    scores.delivered('a', 10, 1, { bytes: 5, byDifference: false })
+    scores.delivered('b', 20, 1, { bytes: 2, byDifference: true })
+    scores.delivered('c', 30, 1)
+    assert.deepEqual(got, [
+      [10, 5, false],
+      [20, 2, true],
+    ])
   })
   it('forget a pace after a while, and measure none by a few bytes', () => {
     const { scores, pass } = timed()
