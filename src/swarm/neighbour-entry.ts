@@ -6,6 +6,8 @@ import type { Neighbour, NeighbourId } from './neighbours.ts'
 export interface Entry {
   readonly id: NeighbourId
   kind: Neighbour['kind']
+  /** By the last probe; undefined before the first. */
+  hasCache: boolean | undefined
   url: URL | undefined
   addr: string | undefined
   readonly configured: boolean
@@ -29,6 +31,7 @@ export function createEntry(id: NeighbourId, since: number, known: Partial<Entry
   return {
     id,
     kind: isNarswarmId(id) ? 'narswarm' : 'cache',
+    hasCache: undefined,
     url: undefined,
     addr: undefined,
     configured: false,
@@ -51,6 +54,11 @@ export function createEntry(id: NeighbourId, since: number, known: Partial<Entry
 export function fromOf({ id, configured, added }: Entry): Neighbour['from'] {
   // A cache that is here for its ban alone was named by a person too.
   return configured ? 'config' : added || !isNarswarmId(id) ? 'added' : 'mdns'
+}
+
+/** A row of a cache that was seen once says so, too: whoever looks for a path after a restart has no time for a probe. */
+export function hasCache({ id, kind, hasCache: told, seen }: Entry): boolean {
+  return isNarswarmId(id) || (told ?? (kind === 'cache' && seen !== undefined))
 }
 
 export function urlOf({ url }: NeighbourRow): URL | undefined {

@@ -25,8 +25,9 @@ export interface NeighbourProbe {
 }
 
 interface ProbeAnswer {
-  /** A cache without a gateway, or (a Kubo) a gateway, were it without a cache: that answers each narinfo with a miss. */
+  /** A cache without a gateway, or (a Kubo) a gateway, were it without a cache. */
   readonly kind: Neighbour['kind']
+  readonly hasCache: boolean
   readonly knowsDifferences: boolean
   /** Until the head of the first answer. */
   readonly latencyMs: number
@@ -78,7 +79,8 @@ export function createNeighbourProbe(
         throw new NeighbourUnfitError('it is no binary cache: nix-cache-info is not there')
       }
       const { knowsDifferences = false } = gateway ?? {}
-      return { kind: hasGateway ? 'narswarm' : 'cache', knowsDifferences, latencyMs }
+      const hasCache = info.status === 200
+      return { kind: hasGateway ? 'narswarm' : 'cache', hasCache, knowsDifferences, latencyMs }
     },
     close: () => dispatcher.destroy(),
   }

@@ -5,26 +5,23 @@ import {
   NEIGHBOUR_MAKES_UP_BYTES,
   NEIGHBOUR_SILENT_MS,
   NEIGHBOUR_WAIT_MS,
-  UPSTREAM_INFO_RETRY_MS,
 } from '../limits.ts'
 import { isLoopback, isPrivateAddress, literalAddress } from '../config/ip-address.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { COST, SourceFaultError, SourceLieError, SourceRestingError } from '../source.ts'
-import type { BlockSource, CallOptions, Cost, NarInfoSource, SourceId, StreamSource } from '../source.ts'
-import { abortable } from '../upstream/abortable.ts'
-import { DeadlineError, PageError, StatusError, UpstreamUnfitError } from '../upstream/errors.ts'
+import type { BlockSource, Cost, NarInfoSource, SourceId, StreamSource } from '../source.ts'
+import { DeadlineError, PageError, StatusError } from '../upstream/errors.ts'
 import { createHosts } from '../upstream/host.ts'
-import { RedirectError } from '../upstream/redirect.ts'
 import { createUpstream } from '../upstream/upstream.ts'
 import type { XzThreads } from '../upstream/xz-threads.ts'
 import { createGatewaySource } from './gateway-source.ts'
-import { isNarswarmId, sourcesOf } from './neighbour-id.ts'
+import { sourcesOf } from './neighbour-id.ts'
 import type { Neighbour, Neighbours } from './neighbours.ts'
 
 export interface OpenNeighbour {
+  /** Whether it has a cache, or any blocks, is for the table to know. */
   readonly narInfos: NarInfoSource
-  /** Whether it has any is for the table to know. */
   readonly blocks: BlockSource
   /** Of its whole NARs. */
   readonly streamId: SourceId
@@ -55,7 +52,7 @@ export function openNeighbour(
   deps: NeighbourDeps,
   { storeDir }: { storeDir: string },
 ): OpenNeighbour {
-  const { neighbours, clock, log } = deps
+  const { neighbours, clock } = deps
   const { id, url } = neighbour
   const cost = costOf(neighbour)
   const { blocks: sourceId, nars: streamId } = sourcesOf(id)
@@ -84,11 +81,7 @@ export function openNeighbour(
   /** It failed to give bytes, and answers for little since then do not make up for it. */
   let isInDebt = false
   let givenSince = 0
-  // A narswarm is one. What was named by URL may be a gateway of the whole world, which is told no path that we look for.
   let isOut = false
-  let isCache: boolean | undefined = isNarswarmId(id) ? true : undefined
-  let checkedAt = -Infinity
-  let checking: Promise<void> | undefined
 
   const heard = (): void => {
     heardAt = clock()
@@ -132,34 +125,6 @@ export function openNeighbour(
     }
   }
 
-  /** @throws SourceFaultError when that cannot be known now */
-  const check = async (): Promise<void> => {
-    checkedAt = clock()
-    try {
-      await cache.cacheInfo({ signal: AbortSignal.timeout(2 * NEIGHBOUR_SILENT_MS) })
-      isCache = true
-    } catch (error) {
-      const cause = error instanceof Error ? error.cause : undefined
-      const isOther =
-        error instanceof UpstreamUnfitError ||
-        cause instanceof RedirectError ||
-        (cause instanceof StatusError && !cause.isOverload)
-      if (!isOther) throw error
-      isCache = false
-      log.debug({ neighbour: id }, `it is asked for blocks alone: ${messageOf(error)}`)
-    } finally {
-      checking = undefined
-    }
-  }
-
-  const isAsked = async ({ signal }: CallOptions): Promise<boolean> => {
-    const isDue = isCache === undefined || (!isCache && clock() - checkedAt > UPSTREAM_INFO_RETRY_MS)
-    if (isDue) checking ??= check()
-    if (isCache === undefined && checking !== undefined) await abortable(checking, signal)
-    else checking?.catch(() => {})
-    return isCache === true
-  }
-
   const listening = (stream: StreamSource): StreamSource => ({
     ...stream,
     async *open(nar, from, options) {
@@ -192,7 +157,7 @@ export function openNeighbour(
       id: sourceId,
       cost,
       get rests() {
-        return cache.rests === true || (isCache === false && clock() - checkedAt <= UPSTREAM_INFO_RETRY_MS)
+        return cache.rests === true
       },
       get waitMs() {
         return isLate ? 0 : NEIGHBOUR_WAIT_MS
@@ -203,7 +168,6 @@ export function openNeighbour(
           isLate = heardAt <= begun
         }, NEIGHBOUR_WAIT_MS)
         try {
-          if (!(await isAsked(options))) return undefined
           const told = await cache.lookup(hashPart, options)
           heard()
           answered()

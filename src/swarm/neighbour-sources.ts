@@ -5,7 +5,7 @@ import { openNeighbour } from './neighbour-source.ts'
 import type { NeighbourDeps, OpenNeighbour } from './neighbour-source.ts'
 
 export interface NeighbourSources {
-  /** The same object for a neighbour each time. */
+  /** Of those that have a cache. The same object for a neighbour each time. */
   narInfos(): readonly NarInfoSource[]
   /** Of those that have a gateway. */
   blocks(): readonly BlockSource[]
@@ -30,7 +30,7 @@ export function createNeighbourSources(
   const open = new Map<string, OpenNeighbour>()
   const bySource = new Map<SourceId, OpenNeighbour>()
 
-  const current = (): { one: OpenNeighbour; hasGateway: boolean }[] => {
+  const current = (): { one: OpenNeighbour; hasCache: boolean; hasGateway: boolean }[] => {
     const found = neighbours.current().map((neighbour) => {
       const key = `${neighbour.id} ${neighbour.url.href}`
       const one = open.get(key) ?? openNeighbour(neighbour, deps, config)
@@ -38,7 +38,7 @@ export function createNeighbourSources(
       open.set(key, one)
       bySource.set(one.blocks.id, one).set(one.streamId, one)
       if (one.listed(neighbour)) for (const source of [one.blocks.id, one.streamId]) forgiven?.(source)
-      return { one, hasGateway: neighbour.kind === 'narswarm' }
+      return { one, hasCache: neighbour.hasCache, hasGateway: neighbour.kind === 'narswarm' }
     })
     forgetOld(found.length)
     return found
@@ -56,7 +56,7 @@ export function createNeighbourSources(
   }
 
   return {
-    narInfos: () => current().map(({ one }) => one.narInfos),
+    narInfos: () => current().flatMap(({ one, hasCache }) => (hasCache ? [one.narInfos] : [])),
     blocks: () => current().flatMap(({ one, hasGateway }) => (hasGateway ? [one.blocks] : [])),
     verdicts: {
       answered(source) {

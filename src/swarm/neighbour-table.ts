@@ -11,7 +11,7 @@ import {
 } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { BestEffort } from '../state/best-effort.ts'
-import { createEntry, fromOf, rowOf, urlOf } from './neighbour-entry.ts'
+import { createEntry, fromOf, hasCache, rowOf, urlOf } from './neighbour-entry.ts'
 import type { Entry } from './neighbour-entry.ts'
 import type { NamedNeighbour } from './neighbour-id.ts'
 import { cacheId, isNarswarmId, narswarmId, withSlash } from './neighbour-id.ts'
@@ -22,7 +22,8 @@ import type { Neighbour, NeighbourId, Neighbours } from './neighbours.ts'
 import { peerIdIn } from './peer-address.ts'
 
 export type ProbeOutcome =
-  (Pick<Neighbour, 'kind' | 'knowsDifferences'> & { readonly latencyMs: number }) | { readonly error: string }
+  | (Pick<Neighbour, 'kind' | 'hasCache' | 'knowsDifferences'> & { readonly latencyMs: number })
+  | { readonly error: string }
 
 export interface NeighbourTable extends Neighbours {
   /** Of this machine; undefined until its libp2p node has been started. */
@@ -199,7 +200,8 @@ export function createNeighbourTable(
       .sort((a, b) => Number(isNamed(b)) - Number(isNamed(a)))
       .flatMap((entry) => {
         const { id, kind, url, knowsDifferences } = entry
-        return url === undefined ? [] : [{ id, kind, url, from: fromOf(entry), knowsDifferences }]
+        const found = { id, kind, hasCache: hasCache(entry), from: fromOf(entry), knowsDifferences }
+        return url === undefined ? [] : [{ ...found, url }]
       })
     const lies = [...entries.values()].flatMap(({ lie }) => (lie === undefined ? [] : [lie.until]))
     return {
@@ -335,8 +337,10 @@ export function createNeighbourTable(
         return
       }
       const { kind, knowsDifferences, latencyMs } = outcome
-      const isOther = entry.kind !== kind || entry.knowsDifferences !== knowsDifferences
-      Object.assign(entry, { kind, knowsDifferences, latencyMs })
+      const before = hasCache(entry)
+      const isKnown = entry.kind === kind && entry.knowsDifferences === knowsDifferences
+      Object.assign(entry, { kind, hasCache: outcome.hasCache, knowsDifferences, latencyMs })
+      const isOther = !isKnown || hasCache(entry) !== before
       // Once is not enough: one that stalls on every NAR answers each probe.
       if (entry.contact === 'ok') entry.inARow = 0
       isFine(entry)

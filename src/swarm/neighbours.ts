@@ -11,6 +11,11 @@ export interface Neighbour {
   /** A narswarm has a trustless gateway and leaves in zstd beside the cache; a cache may have nothing but the cache. */
   readonly kind: 'narswarm' | 'cache'
   /**
+   * Whether it said that it is a binary cache. What was named by URL may be a gateway of the whole world, which is told no path
+   * that we look for.
+   */
+  readonly hasCache: boolean
+  /**
    * http(s) base of its cache routes, ends with a slash. The host is the address that we reached it at, never one that it
    * told: nobody may send us elsewhere.
    */

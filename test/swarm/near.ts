@@ -7,7 +7,8 @@ export interface TestNeighbours extends Neighbours {
 }
 
 export function neighbour(name: string, url: URL | string, kind: Neighbour['kind'] = 'narswarm'): Neighbour {
-  return { id: `${kind}:${name}`, kind, url: new URL(url), from: 'config', knowsDifferences: false }
+  const told = { hasCache: true, knowsDifferences: false }
+  return { id: `${kind}:${name}`, kind, url: new URL(url), from: 'config', ...told }
 }
 
 /** A table that remembers what it was told, and leaves out those that failed or lied. */

@@ -41,19 +41,21 @@ const CACHE_INFO = '/below/nix-cache-info'
 const GATEWAY = '/below/ipfs/bafkqaaa?format=raw'
 const signal = new AbortController().signal
 
-const KINDS: Record<string, [kind: string, answers: Parameters<typeof routes>[0]]> = {
-  'a cache with a gateway': ['narswarm', { [CACHE_INFO]: [200, INFO], [GATEWAY]: [200, ''] }],
-  'a gateway without a cache': ['narswarm', { [GATEWAY]: [200, ''] }],
-  'a cache': ['cache', { [CACHE_INFO]: [200, INFO] }],
+const KINDS: Record<string, [kind: string, hasCache: boolean, answers: Parameters<typeof routes>[0]]> = {
+  'a cache with a gateway': ['narswarm', true, { [CACHE_INFO]: [200, INFO], [GATEWAY]: [200, ''] }],
+  'a gateway without a cache': ['narswarm', false, { [GATEWAY]: [200, ''] }],
+  'a cache': ['cache', true, { [CACHE_INFO]: [200, INFO] }],
   'a cache that answers all else with a page': [
     'cache',
+    true,
     { [CACHE_INFO]: [200, INFO], [GATEWAY]: [200, '<html>'] },
   ],
 }
-for (const [name, [kind, answers]] of Object.entries(KINDS)) {
+for (const [name, [kind, hasCache, answers]] of Object.entries(KINDS)) {
   test(`${name} is taken for a ${kind}`, async (t) => {
     const url = await serve(t, routes(answers))
-    assert.equal((await probe(t).ask(url, false, { signal })).kind, kind)
+    const told = await probe(t).ask(url, false, { signal })
+    assert.deepEqual([told.kind, told.hasCache], [kind, hasCache])
   })
 }
 

@@ -26,7 +26,7 @@ const CACHE_A = 'cache:http://10.0.0.2:6278/'
 const PEER = '12D3KooWGatU2NcRgWDLMqGxnvKYjAhFRMsvLTnuDiXZtUBKcpkM'
 const NARSWARM = `narswarm:${PEER}`
 const ADDR = `/ip4/10.0.0.2/tcp/6279/p2p/${PEER}`
-const OK = { kind: 'narswarm', knowsDifferences: true, latencyMs: 3 } as const
+const OK = { kind: 'narswarm', hasCache: true, knowsDifferences: true, latencyMs: 3 } as const
 
 interface Bench {
   now: number
@@ -67,18 +67,24 @@ function meet(table: NeighbourTable, peerId = PEER, url = URL_A): void {
   table.probed(`narswarm:${peerId}`, url, OK)
 }
 
-test('a URL of the configuration is asked from the start, as a cache until it is known what it is', async (t) => {
+test('a URL of the configuration is known from the start, and what it is once it was probed', async (t) => {
   const it = await bench(t)
   const table = it.open({ urls: [new URL('http://10.0.0.2:6278'), new URL('https://cache.example.org/a')] })
   assert.deepEqual(
-    table.current().map(({ id, kind, url, from }) => [id, kind, url.href, from]),
+    table.current().map(({ id, kind, hasCache, url, from }) => [id, kind, hasCache, url.href, from]),
     [
-      [CACHE_A, 'cache', 'http://10.0.0.2:6278/', 'config'],
-      ['cache:https://cache.example.org/a/', 'cache', 'https://cache.example.org/a/', 'config'],
+      [CACHE_A, 'cache', false, 'http://10.0.0.2:6278/', 'config'],
+      ['cache:https://cache.example.org/a/', 'cache', false, 'https://cache.example.org/a/', 'config'],
     ],
   )
   table.probed(CACHE_A, URL_A, OK)
-  assert.equal(table.current()[0]?.kind, 'narswarm')
+  assert.deepEqual(
+    table.current().map(({ kind, hasCache }) => [kind, hasCache]),
+    [
+      ['narswarm', true],
+      ['cache', false],
+    ],
+  )
   assert.equal(it.open({ urls: [URL_A] }).current()[0]?.kind, 'narswarm')
 })
 
@@ -98,6 +104,20 @@ test('what one that was named by URL knows is what its last probe said, and is a
   assert.equal(knows(it.open({ urls: [URL_A] })), false)
 })
 
+test('a gateway that is no cache is told so, and a cache that was seen once is one after a restart', async (t) => {
+  const it = await bench(t)
+  const table = it.open({ urls: [URL_A] })
+  const isCache = (one: NeighbourTable): boolean | undefined => one.current()[0]?.hasCache
+  table.probed(CACHE_A, URL_A, { ...OK, kind: 'cache' })
+  assert.equal(isCache(table), true)
+  assert.equal(isCache(it.open({ urls: [URL_A] })), true)
+  table.probed(CACHE_A, URL_A, { ...OK, hasCache: false })
+  assert.equal(isCache(table), false)
+  assert.equal(isCache(it.open({ urls: [URL_A] })), false)
+  table.probed(CACHE_A, URL_A, OK)
+  assert.equal(isCache(table), true)
+})
+
 test('one that was found is asked once a probe has come back, and by its proved id', async (t) => {
   const it = await bench(t)
   const table = it.open()
@@ -108,7 +128,7 @@ test('one that was found is asked once a probe has come back, and by its proved 
   assert.deepEqual(table.due(), [{ id: NARSWARM, url: URL_A }])
   table.probed(NARSWARM, URL_A, OK)
   assert.deepEqual(table.current(), [
-    { id: NARSWARM, kind: 'narswarm', url: URL_A, from: 'mdns', knowsDifferences: true },
+    { id: NARSWARM, kind: 'narswarm', hasCache: true, url: URL_A, from: 'mdns', knowsDifferences: true },
   ])
   assert.equal(changes, 2)
   assert.deepEqual(table.due(), [])
@@ -297,7 +317,7 @@ test('one that was named by multiaddr is to be greeted, and asked once that told
   assert.deepEqual([ids(table), table.due()], [[], []])
   meet(table)
   assert.deepEqual(table.current(), [
-    { id: NARSWARM, kind: 'narswarm', url: URL_A, from: 'config', knowsDifferences: true },
+    { id: NARSWARM, kind: 'narswarm', hasCache: true, url: URL_A, from: 'config', knowsDifferences: true },
   ])
   table.ban(parseNeighbour(ADDR), '')
   assert.deepEqual(table.named(), [])
