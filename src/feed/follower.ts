@@ -5,6 +5,7 @@ import { FEED_SOFTWARE_DATE_MS } from '../limits.ts'
 import type { Log } from '../log.ts'
 import { encodeBase64 } from '../nix/base64.ts'
 import type { NarHash } from '../nix/hash.ts'
+import { plainNarInfo } from '../nix/narinfo.ts'
 import { hashPartOf } from '../nix/store-path.ts'
 import type { HashPart } from '../nix/store-path.ts'
 import { COST, type CallOptions, type NarInfoCandidate, type NarInfoSource } from '../source.ts'
@@ -208,21 +209,8 @@ export function createFollower(
 }
 
 function candidateOf(entry: MappingEntry, name: FeedName): ToldMapping {
-  const { storePath, narHash, narSize, references, signatures, cid } = entry
-  return {
-    info: {
-      storePath,
-      narHash,
-      narSize,
-      references,
-      signatures,
-      url: `nar/${narHash}.nar`,
-      compression: 'none',
-      cid: cid.toString(),
-    },
-    from: `feed:${name}`,
-    cid,
-  }
+  const { cid } = entry
+  return { info: { ...plainNarInfo(entry), cid: cid.toString() }, from: `feed:${name}`, cid }
 }
 
 function describe(

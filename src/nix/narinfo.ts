@@ -41,6 +41,13 @@ export interface NarInfo extends SignedFields {
   cid?: string
 }
 
+/** Of a NAR that is had by its hash and as it is: nothing of such a narinfo but the signed fields and their signatures is told. */
+export function plainNarInfo(told: SignedFields & Pick<NarInfo, 'signatures'>): NarInfo {
+  const { storePath, narHash, narSize, references, signatures } = told
+  const url = `nar/${narHash}.nar`
+  return { storePath, narHash, narSize, references, signatures, url, compression: 'none' }
+}
+
 /** A text that is no narinfo which we would pass on. The message names line and field. */
 export class NarInfoError extends Error {
   override readonly name = 'NarInfoError'

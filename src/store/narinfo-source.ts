@@ -1,3 +1,4 @@
+import { plainNarInfo } from '../nix/narinfo.ts'
 import type { NarInfo } from '../nix/narinfo.ts'
 import type { NarInfoSource } from '../source.ts'
 import { COST } from '../source.ts'
@@ -19,15 +20,5 @@ export function storeNarInfos(store: LocalStore): NarInfoSource {
 
 /** What the database says of a path, as a narinfo; undefined without the size, as no signature could cover that. */
 export function narInfoOfPath(path: PathInfo): NarInfo | undefined {
-  const { storePath, narHash, narSize, references, signatures } = path
-  if (narSize === 0) return undefined
-  return {
-    storePath,
-    narHash,
-    narSize,
-    references,
-    signatures,
-    url: `nar/${narHash}.nar`,
-    compression: 'none',
-  }
+  return path.narSize === 0 ? undefined : plainNarInfo(path)
 }
