@@ -12,6 +12,7 @@ import type { AlongFinder, AlongFinderDeps } from '../../src/swarm/along-finder.
 import type { Neighbour, NeighbourId } from '../../src/swarm/neighbours.ts'
 import { rendezvousOrder } from '../../src/swarm/rendezvous.ts'
 import { recordingLog } from '../kit/log.ts'
+import { rangeOf } from '../kit/range.ts'
 import { collect, noise, options, planOf } from '../spool/kit.ts'
 import { neighbour, neighboursOf } from './near.ts'
 import type { TestNeighbours } from './near.ts'
@@ -39,13 +40,9 @@ const status =
   (_, response) =>
     void response.writeHead(code, headers).end()
 const gives: Answer = (request, response) => {
-  const from = Number(/^bytes=([0-9]+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0)
-  response.writeHead(from > 0 ? 206 : 200, {
-    'content-type': 'application/x-nix-nar',
-    'content-length': bytes.length - from,
-    ...(from > 0 ? { 'content-range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` } : {}),
-  })
-  response.end(request.method === 'HEAD' ? undefined : bytes.subarray(from))
+  const { start, end, status, headers } = rangeOf(request.headers.range, bytes.length)
+  response.writeHead(status, { ...headers, 'content-type': 'application/x-nix-nar' })
+  response.end(request.method === 'HEAD' ? undefined : bytes.subarray(start, end))
 }
 const silent: Answer = () => {}
 

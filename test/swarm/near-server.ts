@@ -5,6 +5,7 @@ import type { TestContext } from 'node:test'
 import { formatNarInfo } from '../../src/nix/narinfo.ts'
 import type { NarInfo } from '../../src/nix/narinfo.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
+import { rangeOf } from '../kit/range.ts'
 import { STORE_DIR } from '../nix/genuine.ts'
 
 export interface NearServer {
@@ -43,15 +44,10 @@ export async function serveNear(
       response.writeHead(404).end()
       return
     }
-    const from = Number(/^bytes=([0-9]+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0)
-    const rest = body.subarray(from)
-    given += rest.length
-    response.writeHead(from > 0 ? 206 : 200, {
-      'content-type': path.startsWith('ipfs/') ? 'application/vnd.ipld.raw' : 'application/octet-stream',
-      'content-length': rest.length,
-      ...(from > 0 ? { 'content-range': `bytes ${from}-${body.length - 1}/${body.length}` } : {}),
-    })
-    response.end(rest)
+    const { start, end, status, headers } = rangeOf(request.headers.range, body.length)
+    given += end - start
+    const type = path.startsWith('ipfs/') ? 'application/vnd.ipld.raw' : 'application/octet-stream'
+    response.writeHead(status, { ...headers, 'content-type': type }).end(body.subarray(start, end))
   })
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve)

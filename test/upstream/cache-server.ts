@@ -1,6 +1,7 @@
 import { createServer, type RequestListener, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'
+import { rangeOf } from '../kit/range.ts'
 
 /** Answers a request for one path. */
 export type Answer = (response: ServerResponse, request: Parameters<RequestListener>[0]) => void
@@ -49,12 +50,7 @@ export function status(code: number, headers: Record<string, string> = {}, text 
 /** As a file server does it: 206 with what a Range from some byte asks for. */
 export function ranged(bytes: Uint8Array): Answer {
   return (response, request) => {
-    const from = Number(/^bytes=([0-9]+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0)
-    const rest = bytes.subarray(from)
-    response.writeHead(from > 0 ? 206 : 200, {
-      'content-length': rest.length,
-      ...(from > 0 ? { 'content-range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` } : {}),
-    })
-    response.end(rest)
+    const { start, end, status, headers } = rangeOf(request.headers.range, bytes.length)
+    response.writeHead(status, headers).end(bytes.subarray(start, end))
   }
 }

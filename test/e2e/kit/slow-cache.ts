@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { rangeOf } from '../../kit/range.ts'
 import type { Stage } from './stage.ts'
 
 /** A binary cache far away: a folder, over a line that gives each answer so many bytes a second, all of them counted. */
@@ -25,13 +26,10 @@ export async function serveSlowly(stage: Stage, dir: string, bytesPerS: number):
         response.writeHead(404).end()
         return
       }
-      const from = Number(/^bytes=([0-9]+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0)
-      response.writeHead(from > 0 ? 206 : 200, {
-        'content-length': body.length - from,
-        ...(from > 0 ? { 'content-range': `bytes ${from}-${body.length - 1}/${body.length}` } : {}),
-      })
-      for (let at = from; at < body.length && !response.destroyed; at += CHUNK_BYTES) {
-        const chunk = body.subarray(at, at + CHUNK_BYTES)
+      const { start, end, status, headers } = rangeOf(request.headers.range, body.length)
+      response.writeHead(status, headers)
+      for (let at = start; at < end && !response.destroyed; at += CHUNK_BYTES) {
+        const chunk = body.subarray(at, Math.min(end, at + CHUNK_BYTES))
         if (path.startsWith('/nar/')) {
           sent.set(path, (sent.get(path) ?? 0) + chunk.length)
           await sleep((1000 * chunk.length) / bytesPerS)

@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join, normalize } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { rangeOf } from '../../kit/range.ts'
 import type { Host } from './lan.ts'
 
 export interface CacheServer {
@@ -28,12 +29,8 @@ export async function startCacheServer(host: Host, dir: string, delayMs = 0): Pr
       response.writeHead(404, { 'content-length': 0 }).end()
       return
     }
-    const [, from, to] = /^bytes=([0-9]+)-([0-9]*)$/.exec(range ?? '') ?? []
-    const start = Number(from ?? 0)
-    const end = to === undefined || to === '' ? found.size : Math.min(found.size, Number(to) + 1)
-    const headers = { 'content-length': end - start, 'accept-ranges': 'bytes' }
-    if (from === undefined) response.writeHead(200, headers)
-    else response.writeHead(206, { ...headers, 'content-range': `bytes ${start}-${end - 1}/${found.size}` })
+    const { start, end, status, headers } = rangeOf(range, found.size)
+    response.writeHead(status, { ...headers, 'accept-ranges': 'bytes' })
     if (request.method === 'HEAD' || start >= end) {
       response.end()
       return
