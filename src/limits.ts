@@ -541,6 +541,15 @@ export const NARINFO_PRUNE_NEXT_MS = 1_000
 /** Narinfos that the disk would not take, in memory until it does: about 1 kB each. */
 export const NARINFO_UNSAVED_MAX_COUNT = 5_000
 
+/** Smaller NARs no relay is asked for: asking takes a round trip, fetching at the relay some more. */
+export const RELAY_MIN_BYTES = 4 * MIB
+/** What is left of a NAR has to take so long at its present pace, before a relay is asked and again before it takes over. */
+export const RELAY_WORTH_MS = 2_000
+/** How often that is looked at. */
+export const RELAY_LOOK_MS = 500
+/** Leaves in hand that are held against a relay's root before any leaf is asked for: the last ones. */
+export const RELAY_HELD_AGAINST_COUNT = 8
+
 // audit
 
 /** Between two random audits, at least; so often is looked whether there is something to audit, too. */
@@ -564,6 +573,29 @@ export const AUDIT_SAMPLE_DEFAULT_COUNT = 10
 export const AUDIT_SAMPLE_MAX_COUNT = 100_000
 /** Positions of a feed looked at until everybody else gets a turn. */
 export const AUDIT_TURN_COUNT = 64
+
+// relay
+
+/** A request is answered within this, with `later` if need be: shorter than any proxy's patience. */
+export const RELAY_ANSWER_MS = 10_000
+/** Beyond that the asker waits for the answer so long, and then leaves the relay alone for a while. */
+export const RELAY_ANSWER_SLACK_MS = 5_000
+export const RELAY_REST_MS = 60_000
+/** One that answers `later` at once is asked again after so long. */
+export const RELAY_AGAIN_MS = 1_000
+/** A person has one or two. */
+export const RELAYS_MAX_COUNT = 4
+/** To one relay, each with one question: as many as NARs that a Nix asks for at once. */
+export const RELAY_CONNECTIONS_COUNT = 32
+/** NARs fetched for others at once; each has an xz thread, and our own Nix needs some, too. */
+export const RELAY_FETCHES_COUNT = 6
+/** One NAR: 1 GB at 1 MB/s. */
+export const RELAY_FETCH_DEADLINE_MS = 1_000_000
+/** Paths that are being fetched or wait for it: a Nix asks for 25 at once, each with an older one. */
+export const RELAY_JOBS_MAX_COUNT = 128
+/** A path that could not be had is not looked for again at once. */
+export const RELAY_REFUSED_MS = 60_000
+export const RELAY_REFUSED_MAX_COUNT = 10_000
 
 // store indexer
 

@@ -85,6 +85,8 @@ function settingsOf(config: Config): [string, Value][] {
     ['spool.max_size', config.spool.maxBytes ?? '20 GiB, at most a tenth of the disk'],
     ['spool.min_free', config.spool.minFreeBytes ?? '4 GiB, at most a twentieth of the disk'],
     ['upgrade.rewrite', config.upgrade.rewrite],
+    ['upgrade.relay', config.upgrade.relay !== undefined],
+    ['upgrade.relay_max_bytes_per_day', config.upgrade.relay?.maxBytesPerDay],
     ['audit.max_bytes_per_day', config.audit.maxBytesPerDay],
     ['log.level', config.log.level],
     ['log.format', config.log.format],

@@ -41,7 +41,7 @@ async function explain(context: CliContext, text: string, options: ConfigOption 
 }
 
 function factsOf(report: ExplainReport): Fact[] {
-  const { answers, nar, here, older_paths: older, ways } = report
+  const { answers, nar, here, older_paths: older, ways, relay } = report
   const told = answers.filter(({ outcome }) => outcome === 'told').map(({ source }) => nameOf(source))
   const others = answers.filter(({ outcome }) => outcome !== 'told').map(answerLine)
   if (nar === undefined) {
@@ -60,6 +60,7 @@ function factsOf(report: ExplainReport): Fact[] {
     ['here', here === undefined ? [] : hereFacts(here)],
     ['older paths', older === undefined ? [] : olderFacts(older)],
     ['ways', (ways ?? []).map(wayLine)],
+    ...(relay === undefined ? [] : [['relay', [relayLine(relay)]] as const]),
     ['now', [nowLine(report)]],
   ]
 }
@@ -144,6 +145,10 @@ function wayLine({ way, source, root = '', peers = [], state, bytes_per_second: 
   const name = way === 'blocks' ? `blocks of ${root}, told by ${nameOf(source)}, ${from}` : source
   const last = state === 'last-resort' ? '; failed lately, so tried last' : ''
   return `${name}${pace === undefined ? '' : `; ${formatBytes(pace)} a second of late`}${last}`
+}
+
+function relayLine({ sources, older }: NonNullable<ExplainReport['relay']>): string {
+  return `${sources.join(', ')}: asked for the difference from ${older}, should it come slowly`
 }
 
 function nowLine({ now, older_paths: older }: ExplainReport): string {

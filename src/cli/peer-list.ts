@@ -11,7 +11,8 @@ export function addPeerList(peer: Command, context: CliContext): void {
       'after',
       `
 Neighbours are found by mDNS in profile lan, or named: peers.urls, peers.addrs, peer add. None is trusted.
-ok: it is asked. resting: it does not answer, and is tried again. out: it gave wrong bytes.`,
+ok: it is asked. resting: it does not answer, and is tried again. out: it gave wrong bytes.
+a relay: what it has not it fetches, so that differences from what is here can come from it.`,
     )
     .action((options: ConfigOption & JsonOption) => peerList(context, options))
 }
@@ -46,11 +47,11 @@ async function peerList(context: CliContext, options: ConfigOption & JsonOption)
   })
 }
 
-function stateOf({ state, url, until, reason = '' }: PeerReport): string {
+function stateOf({ state, url, until, reason = '', relay }: PeerReport): string {
   const why = reason === '' ? '' : `: ${reason}`
   switch (state) {
     case 'ok':
-      return 'ok'
+      return relay === true ? 'ok, a relay' : 'ok'
     case 'unknown':
       return url === undefined ? 'not reached yet' : 'not asked yet'
     case 'resting':

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type {
   AuditStatus,
+  RelayStatus,
   BlocksReport,
   SpoolStatus,
   StatusDocument,
@@ -55,6 +56,7 @@ function printStatus(output: Output, it: StatusDocument): void {
     ['NARs', it.nars.map(narsFact)],
     ['fetched', fetchedFacts(it.fetched)],
     ['blocks', blockFacts(it.blocks)],
+    ...(it.relay === undefined ? [] : [['relay', [relayFact(it.relay)]] as const]),
     ['audits', auditFacts(it.audit)],
   ]
   printFacts(output, facts)
@@ -141,6 +143,10 @@ function fetchedFacts(it: FetchedReport): string[] {
     ...(made === 0 ? [] : [`${formatBytes(made)} nobody had to send`]),
     ...neighbours.map((one) => `${formatBytes(one.bytes)} by ${one.id}`),
   ]
+}
+
+function relayFact({ nars, bytes_today: bytes, max_bytes_per_day: max }: RelayStatus): string {
+  return `fetched ${count(nars, 'NAR')} for others; ${formatBytes(bytes)} of ${formatBytes(max)} a day`
 }
 
 function auditFacts(audit: AuditStatus): string[] {

@@ -47,7 +47,11 @@ export interface Config {
   readonly feeds: readonly FollowedFeedConfig[]
   /** Bytes; undefined: by the size of the disk. */
   readonly spool: { readonly maxBytes: number | undefined; readonly minFreeBytes: number | undefined }
-  readonly upgrade: { readonly rewrite: boolean }
+  readonly upgrade: {
+    readonly rewrite: boolean
+    /** Absent: nothing is fetched for others. */
+    readonly relay: { readonly maxBytesPerDay: number } | undefined
+  }
   readonly audit: { readonly maxBytesPerDay: number }
   readonly log: { readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly format: 'text' | 'json' }
   /** By the key's name in the file, such as `cache.listen`. */

@@ -10,7 +10,7 @@ import { ConfigError } from './errors.ts'
 import { keysOf, upstreamsOf } from './from-nix-conf.ts'
 import { readNixConf } from './nix-conf.ts'
 import type { ReadText } from './nix-conf.ts'
-import { configSchema, INDEX_RATE, NIXOS_CACHE, NIXOS_KEY } from './schema.ts'
+import { configSchema, INDEX_RATE, NIXOS_CACHE, NIXOS_KEY, RELAY_MAX_BYTES_PER_DAY } from './schema.ts'
 import type { ConfigFile } from './schema.ts'
 import { lineOf, linesOf } from './toml-lines.ts'
 
@@ -211,6 +211,12 @@ function complete(
   if ((file.lan?.discover ?? file.lan?.interfaces) !== undefined && profile !== 'lan') {
     warnings.push(`lan.discover and lan.interfaces are for profile lan; ${profile} looks for no neighbours`)
   }
+  if (file.upgrade?.relay === true && !sharing) {
+    warnings.push(`upgrade.relay is set, but ${nothing}: nobody can ask for it`)
+  }
+  if (file.upgrade?.relay !== true && file.upgrade?.relay_max_bytes_per_day !== undefined) {
+    warnings.push('upgrade.relay_max_bytes_per_day is set without upgrade.relay')
+  }
   if (profile === 'pool' && file.share?.keys === undefined) {
     warnings.push('profile pool without share.keys shares only what cache.nixos.org-1 signed')
   }
@@ -237,7 +243,13 @@ function complete(
     peers: { urls: file.peers?.urls ?? [], addrs: file.peers?.addrs ?? [] },
     feeds: (file.feed ?? []).map(({ name, root_key: rootKey, sources }) => ({ name, rootKey, sources })),
     spool: { maxBytes: file.spool?.max_size, minFreeBytes: file.spool?.min_free },
-    upgrade: { rewrite: file.upgrade?.rewrite ?? true },
+    upgrade: {
+      rewrite: file.upgrade?.rewrite ?? true,
+      relay:
+        file.upgrade?.relay === true && sharing
+          ? { maxBytesPerDay: file.upgrade.relay_max_bytes_per_day ?? RELAY_MAX_BYTES_PER_DAY }
+          : undefined,
+    },
     audit: { maxBytesPerDay: file.audit?.max_bytes_per_day ?? 0 },
     log: { level: file.log?.level ?? 'info', format: file.log?.format ?? 'text' },
     origins,

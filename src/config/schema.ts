@@ -249,6 +249,18 @@ export const configSchema = z.strictObject({
         .describe(
           'Whether NARs are made of older paths in the local store, where the signed NarHash proves that nothing but store paths differs. Default: true.',
         ),
+      relay: z
+        .boolean()
+        .optional()
+        .describe(
+          'Whether others who ask for it get differences of paths that are not here: new and old NAR are then fetched from the upstreams for them. For a server with a fast line, in a profile that shares. Default: false.',
+        ),
+      relay_max_bytes_per_day: z
+        .union([z.int().min(0), parsed(parseSize)])
+        .optional()
+        .describe(
+          'What is fetched so for others in 24 hours, as NARs are and not as they are packed: bytes, or a size such as 100GiB. Default: 50GiB.',
+        ),
     })
     .optional()
     .describe('What an older version of a path, here already, saves.'),
@@ -273,6 +285,7 @@ export const configSchema = z.strictObject({
 })
 
 export const INDEX_RATE = 50 * 1024 ** 2
+export const RELAY_MAX_BYTES_PER_DAY = 50 * 1024 ** 3
 
 export type ConfigFile = z.output<typeof configSchema>
 

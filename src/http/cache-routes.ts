@@ -39,6 +39,8 @@ export interface CacheConfig {
   readonly storeDir: string
   /** Lower is asked first; cache.nixos.org says 40. */
   readonly priority: number
+  /** Said with the nix-cache-info. */
+  readonly about?: Headers
 }
 
 const NARINFO_OR_LISTING = /^(.{32})\.(narinfo|ls)$/
@@ -56,7 +58,7 @@ export function addCacheRoutes(
   const { content, log } = deps
   const cacheInfo: Answer = {
     status: 200,
-    headers: { 'Content-Type': 'text/x-nix-cache-info', 'Cache-Control': DAY },
+    headers: { ...config.about, 'Content-Type': 'text/x-nix-cache-info', 'Cache-Control': DAY },
     body: formatCacheInfo({ storeDir: config.storeDir, wantMassQuery: true, priority: config.priority }),
   }
 

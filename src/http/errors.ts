@@ -100,7 +100,7 @@ export function cacheFailure(kind: FailureKind): Failure {
   }
 }
 
-/** For `/ipfs/` and `/feed/`: whoever asks there keeps scores, and must know a fault from a miss. */
+/** For `/ipfs/`, `/feed/` and `/relay/`: whoever asks there keeps scores, and must know a fault from a miss. */
 export function peerFailure(kind: FailureKind): Failure {
   switch (kind) {
     case 'client-gone':

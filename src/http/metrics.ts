@@ -30,7 +30,7 @@ export function metricsAnswer(facts: MetricsFacts): Answer {
 }
 
 function formatMetrics({ status, peers, requests }: MetricsFacts): string {
-  const { narswarm: version, started, spool, transfers, blocks, upstreams, feeds, uploads } = status
+  const { narswarm: version, started, spool, transfers, blocks, upstreams, feeds, uploads, relay } = status
   const nars = (of: 'nars' | 'bytes'): Sample[] =>
     SOURCE_KINDS.map((source) => [{ source }, status.nars.find((one) => one.source === source)?.[of] ?? 0])
   return [
@@ -52,6 +52,12 @@ function formatMetrics({ status, peers, requests }: MetricsFacts): string {
       [{ direction: 'given' }, blocks.given.wire_bytes],
     ]),
     counter('upload_bytes_total', 'Bytes given to others.', only(uploads?.bytes ?? 0)),
+    counter('relay_nars_total', 'NARs fetched for others.', relay === undefined ? [] : only(relay.nars)),
+    gauge(
+      'relay_bytes_today',
+      'Bytes of NARs fetched for others, of upgrade.relay_max_bytes_per_day.',
+      relay === undefined ? [] : only(relay.bytes_today),
+    ),
     gauge('transfers_running', 'NARs on their way.', only(transfers.running)),
     gauge('spool_nars', 'Whole NARs in the spool.', only(spool.nars)),
     gauge('spool_bytes', 'Bytes of them, and of kept parts.', only(spool.bytes + spool.part_bytes)),

@@ -1,6 +1,7 @@
 /**
  * What other machines may ask of this one, all of it out of what the share policy lets go: the routes of a binary cache,
- * blocks and CARs by CID, and the files of feeds. No list of holdings, and nothing is fetched for a stranger.
+ * blocks and CARs by CID, and the files of feeds. No list of holdings, and nothing is fetched for a stranger but by the relay,
+ * where the user wants one.
  */
 import { Hono } from 'hono'
 import type { FeedFiles } from '../feed/feed-files.ts'
@@ -8,6 +9,7 @@ import { parseFeedPath, splitFeedPath } from '../feed/feed-path.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { HashPart } from '../nix/store-path.ts'
+import type { Relay } from '../operations/relay.ts'
 import type { WireCount } from '../operations/wire-count.ts'
 import type { Holdings } from '../publish/holdings.ts'
 import type { NarsUnderWay } from '../publish/under-way.ts'
@@ -15,6 +17,7 @@ import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
 import type { LocalBlocks } from '../spool/local-blocks.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import { ALONG_HEADER, parseAlong } from '../swarm/along-wire.ts'
+import { RELAY_HEADER } from '../swarm/relay-wire.ts'
 import type { Upload } from '../swarm/upload.ts'
 import { notFound } from './answer.ts'
 import type { Answer } from './answer.ts'
@@ -26,6 +29,7 @@ import { addGatewayRoutes } from './gateway.ts'
 import type { LeafCoder } from './leaf-coder.ts'
 import type { PeerBudgets } from './peer-budgets.ts'
 import { isForNix, peerGate } from './peer-gate.ts'
+import { addRelayRoute } from './relay-route.ts'
 import { requestGuard } from './request-guard.ts'
 import { requestSignal, respond } from './respond.ts'
 import type { HttpEnv } from './respond.ts'
@@ -42,6 +46,8 @@ export interface PeerAppDeps {
   readonly feeds: FeedFiles
   readonly budgets: PeerBudgets
   readonly upload: Upload
+  /** Absent: nothing is fetched for others. */
+  readonly relay?: Pick<Relay, 'ask'> | undefined
   /** The narinfo as it is sent. */
   formatAnswer(info: VerifiedNarInfo): string
   readonly log: Log
@@ -50,7 +56,7 @@ export interface PeerAppDeps {
 const FEED_PREFIX = '/feed/'
 
 export function createPeerApp(deps: PeerAppDeps, config: CacheConfig): Hono<HttpEnv> {
-  const { holdings, blocks, coder, given, feeds, log } = deps
+  const { holdings, blocks, coder, given, feeds, relay, log } = deps
   const app = new Hono<HttpEnv>()
 
   app.use(peerGate(deps))
@@ -85,7 +91,12 @@ export function createPeerApp(deps: PeerAppDeps, config: CacheConfig): Hono<Http
       }
     },
   }
-  addCacheRoutes(app, { content, log }, config)
+  if (relay !== undefined) addRelayRoute(app, { relay, formatAnswer: (info) => deps.formatAnswer(info), log })
+  addCacheRoutes(
+    app,
+    { content, log },
+    relay === undefined ? config : { ...config, about: { [RELAY_HEADER]: '1' } },
+  )
   return app
 }
 

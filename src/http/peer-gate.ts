@@ -12,7 +12,7 @@ import type { HttpEnv } from './respond.ts'
 
 /** Where whole leaves are in memory while they go out. Narinfos are not held up behind them. */
 const WEIGHTY = /^\/(?:nar|ipfs|feed)\//
-const FOR_NIX = /^\/(?!ipfs\/|feed\/)/
+const FOR_NIX = /^\/(?!ipfs\/|feed\/|relay\/)/
 
 /** Whether a Nix may ask for it. Who asks on the other routes knows what a status of trouble means; Kubo does too. */
 export function isForNix(path: string): boolean {

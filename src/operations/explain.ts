@@ -12,6 +12,7 @@ import type { Offer } from '../substitute/offer.ts'
 import { vouchers } from '../substitute/policy.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import type { Survey, SurveyAnswer } from '../substitute/survey.ts'
+import type { planRelay } from '../substitute/relayed-way.ts'
 import { isDoubtful, orderWays, paceId } from '../substitute/ways.ts'
 import type { Way } from '../substitute/ways.ts'
 import { createSlots } from '../upstream/slots.ts'
@@ -47,6 +48,8 @@ export interface ExplainReport {
   readonly older_paths?: OlderPaths
   /** To its bytes, those first that would be tried first. */
   readonly ways?: readonly WayReport[]
+  /** Asked for differences from the older path when what an upstream gives is slow; absent when nobody would be. */
+  readonly relay?: { readonly sources: readonly string[]; readonly older: string }
   /** Where the bytes would come from now: `spool`, `store`, `rewritten`, `blocks`, or the source of a stream. Absent: from nobody. */
   readonly now?: string
 }
@@ -68,6 +71,7 @@ export interface ExplainDeps extends OlderPathsDeps {
   readonly survey: Survey
   readonly spool: Pick<Spool, 'has'>
   readonly index: Pick<LeafIndex, 'nar'>
+  readonly relayed?: (info: VerifiedNarInfo) => ReturnType<typeof planRelay>
 }
 
 export type Explain = (path: string, options: CallOptions) => Promise<ExplainReport>
@@ -111,6 +115,7 @@ async function explainPath(
       : isMade(older)
         ? 'rewritten'
         : wayNow(ways)
+  const relay = now?.startsWith('upstream:') === true ? deps.relayed?.(info) : undefined
   return {
     version: 1,
     path: `${storeDir}/${info.storePath}`,
@@ -124,6 +129,9 @@ async function explainPath(
     here: { spool: here.spool, store: here.store },
     older_paths: older,
     ways,
+    ...(relay === undefined
+      ? {}
+      : { relay: { sources: relay.relays, older: `${storeDir}/${relay.older.storePath}` } }),
     ...(now === undefined ? {} : { now }),
   }
 }

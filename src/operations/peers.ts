@@ -36,11 +36,13 @@ export interface PeerReport {
   readonly since: string
   readonly seen?: string
   readonly latency_ms?: number
+  /** It was named, and fetches what it has not for those who ask it for differences. */
+  readonly relay?: true
 }
 
 export function describePeers(table: Pick<NeighbourTable, 'list'>): PeersReport {
   const peers = table.list().map((one): PeerReport => {
-    const { id, kind, url, addr, from, state, reason, until, since, seen, latencyMs } = one
+    const { id, kind, url, addr, from, state, reason, until, since, seen, latencyMs, isRelay } = one
     return {
       id,
       kind,
@@ -53,6 +55,7 @@ export function describePeers(table: Pick<NeighbourTable, 'list'>): PeersReport 
       since: time(since),
       ...(seen === undefined ? {} : { seen: time(seen) }),
       ...(latencyMs === undefined ? {} : { latency_ms: Math.round(latencyMs * 10) / 10 }),
+      ...(isRelay ? { relay: true } : {}),
     }
   })
   return { version: 1, peers }

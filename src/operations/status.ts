@@ -139,6 +139,17 @@ export interface NarsReport {
   readonly bytes: number
 }
 
+/** What this machine fetches for others who ask for differences. */
+export interface RelayStatus {
+  readonly max_bytes_per_day: number
+  /** Of NARs as they are, not as they were packed. */
+  readonly bytes_today: number
+  /** Fetched since `started`. */
+  readonly nars: number
+  /** Paths that are looked for or fetched now. */
+  readonly under_way: number
+}
+
 export interface StatusDocument {
   readonly version: 1
   readonly narswarm: string
@@ -161,6 +172,8 @@ export interface StatusDocument {
   readonly sources: readonly SourceStatus[]
   /** Single blocks since `started`. */
   readonly blocks: BlocksReport
+  /** Absent where `upgrade.relay` is off. */
+  readonly relay?: RelayStatus
   readonly audit: AuditStatus
   readonly feeds: FeedsReport
   /** What others got since `started`; absent where nothing is shared. */

@@ -11,6 +11,11 @@ export class NarHashMismatchError extends Error {
   override readonly name = 'NarHashMismatchError'
 }
 
+/** What is in hand of the NAR does not have the leaves of this root. The NarHash will tell which of the two is wrong. */
+export class RootMisfitError extends Error {
+  override readonly name = 'RootMisfitError'
+}
+
 /** Nobody is left to ask for this block; a stream may still have its bytes. */
 export class BlockUnavailableError extends Error {
   override readonly name = 'BlockUnavailableError'

@@ -35,14 +35,16 @@ export interface HedgeRequest {
   /** Begins it at the byte where we are. */
   begin(way: Way): Runner
   rivalFailed(rival: Runner, error: unknown): void
+  /** One that takes over as soon as it gives something, however well the others do. Never rejects. */
+  readonly better?: Promise<Way | undefined> | undefined
 }
 
 export interface Hedge {
   /** Since when the next piece is waited for, in milliseconds of the clock; undefined while we are busy with the last one. */
   waitsSince: number | undefined
-  /** Who took over; the followed one was then stopped with a WayStalledError. */
+  /** Who took over; the followed one was then stopped, with a WayStalledError if that is its own doing. */
   readonly winner: Runner | undefined
-  /** No more looks. @returns the rival that was begun last, now the caller's */
+  /** No more looks. @returns the better way or the rival that was begun last, now the caller's */
   stop(): Runner | undefined
   /** After `stop`: resolves when a way that was being asked for is given back, so that whoever takes the next one gets it. */
   settled(): Promise<void>
@@ -66,6 +68,8 @@ export function watchWithHedge(
   let over = false
   /** As they were begun: each but the last has let us wait for RIVAL_SILENT_MS. */
   const rivals: Runner[] = []
+  /** The better one, while it has given nothing. */
+  let joining: Runner | undefined
   let winner: Runner | undefined
   let timer: NodeJS.Timeout | undefined
 
@@ -73,6 +77,7 @@ export function watchWithHedge(
     if (over) return
     const now = clock()
     mark(now)
+    if (joining !== undefined && now - joining.lastAt >= WAY_PACE_MS) dropJoining()
     if (exhausted && rivals.length === 0) {
       if (request.doubtful && runner.arrived === 0 && now - runner.begunAt > LAST_RESORT_MS) give(undefined)
     } else if (!exhausted && asking === undefined) {
@@ -168,6 +173,27 @@ export function watchWithHedge(
     }
   }
 
+  const join = async (): Promise<void> => {
+    const way = await request.better
+    if (way === undefined || over) return
+    const one = request.begin(way)
+    joining = one
+    try {
+      await one.ready()
+    } catch (error) {
+      if (joining !== one) return
+      joining = undefined
+      request.rivalFailed(one, error)
+      return
+    }
+    if (joining === one) give(one, new Error(`${wayId(one.way)} has less to send`))
+  }
+
+  const dropJoining = (): void => {
+    void joining?.stop(new Error('it was not needed, or gave nothing'))
+    joining = undefined
+  }
+
   /** Nobody needs them; of those before `kept` nobody expects anything soon. */
   const loseAll = (kept?: Runner): void => {
     runner.onArrival = undefined
@@ -194,17 +220,21 @@ export function watchWithHedge(
     }
   }
 
-  const give = (to: Runner | undefined): void => {
+  const give = (to: Runner | undefined, reason: Error = stalled(to)): void => {
     over = true
     winner = to
     clearTimeout(timer)
     loseAll(to)
+    if (to === joining) joining = undefined
+    dropJoining()
+    void runner.stop(reason)
+  }
+
+  const stalled = (to: Runner | undefined): WayStalledError => {
     const waitedMs = clock() - runner.lastAt
     const what = to === undefined ? 'and there is nobody else' : `${wayId(to.way)} is quicker`
-    void runner.stop(
-      new WayStalledError(
-        `${wayId(runner.way)}: ${runner.arrived} bytes so far, the last ${waitedMs} ms ago, ${what}`,
-      ),
+    return new WayStalledError(
+      `${wayId(runner.way)}: ${runner.arrived} bytes so far, the last ${waitedMs} ms ago, ${what}`,
     )
   }
 
@@ -216,7 +246,8 @@ export function watchWithHedge(
     stop() {
       over = true
       clearTimeout(timer)
-      const left = rivals.at(-1)
+      const left = joining ?? rivals.at(-1)
+      joining = undefined
       loseAll(left)
       return left
     },
@@ -225,5 +256,6 @@ export function watchWithHedge(
     },
   }
   plan()
+  if (request.better !== undefined) void join()
   return hedge
 }

@@ -20,6 +20,8 @@ import { indexedLeaves, storedLeaves } from './older-nar.ts'
 import type { OlderNar, OldLeafAt } from './older-nar.ts'
 
 export interface OlderLeaves {
+  /** The path that is likely to be most like it, of those that others may hear of. */
+  nearest(wanted: Pick<SignedFields, 'storePath' | 'narHash' | 'narSize'>): OlderNar | undefined
   /** Looks for nothing before it is asked for a leaf: some milliseconds then, once for a NAR. */
   of(wanted: Pick<SignedFields, 'storePath' | 'narHash' | 'narSize'>): OldLeafAt
 }
@@ -73,6 +75,7 @@ export function createOlderLeaves(deps: {
   }
 
   return {
+    nearest,
     of(wanted) {
       let at: OldLeafAt | undefined
       return (offset, options) => {

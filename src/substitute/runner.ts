@@ -2,10 +2,11 @@
  * One way to a NAR's bytes, opened: leaf by leaf from all block sources, or one stream, in order from one byte on.
  * Leaves are checked by the scheduler; the NarHash is the transfer's to prove.
  */
+import { sha256 } from '../dag/cid.ts'
 import type { LeafBuffers } from '../dag/leaf-buffers.ts'
 import { LEAF_BYTES } from '../dag/profile.ts'
 import type { DagLink } from '../dag/reader.ts'
-import { WAY_QUIET_MS } from '../limits.ts'
+import { RELAY_HELD_AGAINST_COUNT, WAY_QUIET_MS } from '../limits.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { narHashDigest } from '../nix/hash.ts'
@@ -17,10 +18,10 @@ import {
   SourceMissError,
   SourceRestingError,
 } from '../source.ts'
-import type { BlockSource, CallOptions, NarRef, SourceId } from '../source.ts'
+import type { BlockSource, ByteRange, CallOptions, NarRef, SourceId } from '../source.ts'
 import { PageError } from '../upstream/errors.ts'
 import { leafLinks } from './dag-walk.ts'
-import { NarHashMismatchError, WayStalledError } from './errors.ts'
+import { NarHashMismatchError, RootMisfitError, WayStalledError } from './errors.ts'
 import { fetchChildren } from './fetch-children.ts'
 import type { FirstBytes } from './first-bytes.ts'
 import { fetchLeaves } from './leaf-scheduler.ts'
@@ -28,7 +29,7 @@ import type { LeafShares } from './leaf-shares.ts'
 import type { OldLeafAt } from './older-nar.ts'
 import type { SourceRoster } from './roster.ts'
 import type { Scores } from './scores.ts'
-import { firstByteMs, paceId } from './ways.ts'
+import { firstByteMs, isRelayed, paceId } from './ways.ts'
 import type { Way } from './ways.ts'
 
 export interface RunnerDeps {
@@ -69,16 +70,25 @@ export interface Runner {
   onArrival: (() => void) | undefined
   /** Resolves when `next` would have something at once, or the way has ended well. @throws as `next` */
   ready(): Promise<void>
-  /** @throws DagError and NarHashMismatchError against whoever told the root; the reason of `stop`; why the way ended */
+  /** @throws DagError and NarHashMismatchError against whoever told the root; RootMisfitError; the reason of `stop`; why the way ended */
   next(): Promise<IteratorResult<Piece, void>>
   /** Resolves when nothing of it is under way any more. */
   stop(reason: Error): Promise<void>
 }
 
-/** Begins at once. @param from byte of the NAR that is missing first */
+interface RunnerRequest {
+  readonly nar: NarRef
+  /** Byte of the NAR that is missing first. */
+  readonly from: number
+  readonly roster: SourceRoster
+  /** Bytes before `from`. */
+  readonly inHand: (range: ByteRange, options: CallOptions) => Promise<Uint8Array>
+}
+
+/** Begins at once. */
 export function startRunner(
   way: Way,
-  request: { nar: NarRef; from: number; roster: SourceRoster },
+  request: RunnerRequest,
   deps: RunnerDeps,
   options: CallOptions,
 ): Runner {
@@ -158,29 +168,49 @@ export function startRunner(
   return runner
 }
 
+/** Bytes a second so far; before the first, as it was of late, and undefined when nobody measured it. */
+export function paceOf(
+  { way, arrived, begunAt }: Runner,
+  { scores, clock }: Pick<RunnerDeps, 'scores' | 'clock'>,
+): number | undefined {
+  return arrived === 0 ? scores.pace(paceId(way)) : (arrived / Math.max(1, clock() - begunAt)) * 1000
+}
+
 type OnBytes = (count: number, from: Pick<BlockSource, 'cost'>) => void
 type WatchedOptions = CallOptions & { onBytes: OnBytes }
 
 async function* leafPieces(
   way: Way & { kind: 'blocks' },
-  { nar, from, roster }: { nar: NarRef; from: number; roster: SourceRoster },
+  { nar, from, roster, inHand }: RunnerRequest,
   deps: RunnerDeps,
   options: WatchedOptions,
 ): AsyncGenerator<Piece, void, undefined> {
   const { narHash, narSize } = nar
   const { root } = way
+  const firstLeaf = Math.floor(from / LEAF_BYTES)
+  const firstChecked = isRelayed(way) ? Math.max(0, firstLeaf - RELAY_HELD_AGAINST_COUNT) : firstLeaf
   if (narSize <= LEAF_BYTES && Buffer.compare(root.multihash.digest, narHashDigest(narHash)) !== 0) {
     throw new NarHashMismatchError(
       `root ${root.toString()}: so small a NAR is one block, and its CID its NarHash`,
     )
   }
   const links = leafLinks(
-    { root, narSize, from },
+    { root, narSize, from: firstChecked * LEAF_BYTES },
     async (link, inner) =>
       (link.offset === 0 && link.size === narSize ? deps.rootChildren({ ...nar, root }) : undefined) ??
       (await fetchChildren(link, roster, { ...inner, onBytes: options.onBytes })),
     options,
   )
+  for (let leaf = firstChecked; leaf < firstLeaf; leaf++) {
+    const { value: link } = await links.next()
+    if (link === undefined) break
+    const { offset, size } = link
+    const bytes = await inHand({ start: offset, end: offset + size }, options)
+    if (Buffer.compare(sha256(bytes), link.cid.multihash.digest) === 0) continue
+    throw new RootMisfitError(
+      `root ${root.toString()} of ${way.told}: leaf ${leaf} is not the one that is here`,
+    )
+  }
   const share = deps.shares.join()
   try {
     const { buffers, oldLeafAt } = deps

@@ -12,18 +12,19 @@ import { COST, SourceRestingError } from '../source.ts'
 import type { BlockSource, ByteRange, CallOptions, ReadOptions, SourceId } from '../source.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
 import { abortable } from '../upstream/abortable.ts'
-import { BlockUnavailableError, NarHashMismatchError, NoSourceError } from './errors.ts'
+import { BlockUnavailableError, NarHashMismatchError, NoSourceError, RootMisfitError } from './errors.ts'
 import { follow } from './follow.ts'
 import type { Take } from './follow.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import { createProgress } from './progress.ts'
 import { createReaders } from './readers.ts'
 import { createRoster } from './roster.ts'
-import { startRunner } from './runner.ts'
+import { paceOf, startRunner } from './runner.ts'
+import type { Coming, RelayedWay } from './relayed-way.ts'
 import type { Runner, RunnerDeps } from './runner.ts'
 import { ALL_BLOCKS } from './scores.ts'
 import { createWayQueue } from './way-queue.ts'
-import { isDoubtful, paceId, wayId } from './ways.ts'
+import { isDoubtful, isRelayed, isUpstream, paceId, wayId } from './ways.ts'
 import type { Way } from './ways.ts'
 
 export interface Transfer {
@@ -50,6 +51,8 @@ export interface TransferDeps extends RunnerDeps {
   createFile(): Promise<SpoolFile>
   /** Each way once, cheapest first. Asked for anew when all broke off and there is reason to try them again. */
   ways(options: CallOptions): AsyncGenerator<Way, void, undefined>
+  /** The way by a relay, for what comes slowly from an upstream; absent where none may hear of it. */
+  readonly relayed?: RelayedWay | undefined
   /** Hashes the bytes from the first on; again after a round whose bytes proved wrong. */
   createProver(): NarProver
   /** All bytes right, before `done`. @param plan undefined when the leaves' digests are not known */
@@ -101,6 +104,12 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   let { apart } = deps
   /** Ways proved wrong. */
   const wrong = new Set<string>()
+  /** Roots that do not fit what came: wrong if that is right. */
+  const misfits = new Map<Way, string>()
+  /** Who gives bytes now. */
+  let followed: Runner | undefined
+  const over = new AbortController()
+  const signal = AbortSignal.any([abort.signal, over.signal])
   let verified = false
   let failure: Error | undefined
   const roster = createRoster([...deps.here, ...deps.blockSources], deps)
@@ -159,8 +168,13 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     const queue = createWayQueue(deps.ways({ signal: abort.signal }), (way) => wrong.has(wayId(way)))
     let runner: Runner | undefined
     let failed: string | undefined
-    const begin = (way: Way, from: number): Runner =>
-      startRunner(way, { nar: info, from, roster }, deps, { signal: abort.signal })
+    const begin = (way: Way, target: SpoolFile): Runner => {
+      const inHand = async (range: ByteRange, options: CallOptions): Promise<Uint8Array> =>
+        Buffer.concat(await Array.fromAsync(target.read(range, options)))
+      if (isRelayed(way)) deps.relayed?.begun()
+      const request = { nar: info, from: target.prefix, roster, inHand }
+      return startRunner(way, request, deps, { signal: abort.signal })
+    }
     try {
       for (;;) {
         let target = await fileInHand()
@@ -183,13 +197,14 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
         const from = target.prefix
         const into = target
         if (failed !== undefined)
-          log.info({ ...about(way), at: from }, `${wayId(way)} takes over from ${failed}`)
+          log.info({ ...about(way), at: from }, `${nameOf(way)} takes over from ${failed}`)
         const take: Take = (bytes, source, digest) => {
           if (deps.isUnproven(way)) readers.holdBack()
           lastFrom = paceId(way)
           return append(bytes, source, into, digest)
         }
-        const current = runner ?? begin(way, from)
+        const current = runner ?? begin(way, target)
+        followed = current
         const { failure, next } = await follow(
           current,
           {
@@ -205,13 +220,16 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
             },
             giveBack: (other) => queue.giveBack(other),
             putOff: (other) => queue.putOff(other),
-            begin: (other) => begin(other, target.prefix),
+            begin: (other) => begin(other, into),
             rivalFailed: (rival, error) => reasons.push(ended(rival.way, error)),
+            better: isUpstream(way) && !apart ? deps.relayed?.find(coming, { signal }) : undefined,
           },
           deps,
           { signal: abort.signal },
         )
         if (way.kind === 'blocks' && failure === undefined && next !== undefined) tellSilence(current)
+        // It was not at fault, and takes over again if the relay fails.
+        if (next !== undefined && isRelayed(next.way) && failure === undefined) queue.giveBack(way)
         runner = next
         failed = failure === undefined && next === undefined ? undefined : wayId(way)
         if (failure !== undefined) reasons.push(ended(way, failure))
@@ -222,6 +240,11 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     } finally {
       await runner?.stop(new Error('the round is over'))
     }
+  }
+
+  function coming(): Coming {
+    const inHand = file?.prefix ?? 0
+    return { inHand, left: narSize - inHand, bytesPerS: followed && paceOf(followed, deps) }
   }
 
   /** Another way gave something before any peer did. */
@@ -247,6 +270,10 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     return { path: info.storePath, way: wayId(way) }
   }
 
+  function nameOf(way: Way): string {
+    return way.kind === 'blocks' && isRelayed(way) ? `the relay ${way.told}` : wayId(way)
+  }
+
   /** @returns why, in words */
   function ended(way: Way, error: unknown): string {
     const reason = messageOf(error)
@@ -255,6 +282,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     const level = isTold ? 'debug' : 'warn'
     log[level]({ ...about(way), at: file?.prefix ?? 0 }, `a source of the NAR failed: ${reason}`)
     if (error instanceof DagError || error instanceof NarHashMismatchError) condemn(way, reason)
+    if (error instanceof RootMisfitError) misfits.set(way, reason)
     return reason
   }
 
@@ -273,6 +301,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   async function prove(): Promise<string | undefined> {
     const proof = prover.finish()
     if (proof.narHash === narHash) {
+      for (const [way, reason] of misfits) condemn(way, reason)
       await finish(proof.plan)
       return undefined
     }
@@ -324,6 +353,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     file = undefined
     prover = deps.createProver()
     used = []
+    misfits.clear()
     resumed = false
     lastFrom = undefined
     readers.beginAnew()
@@ -353,7 +383,10 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
       await file?.abandon(failure, isKept)
       throw failure
     })
-    .finally(() => readers.close())
+    .finally(() => {
+      over.abort()
+      readers.close()
+    })
   // Whoever reads hears of the failure; with no reader left nobody needs to.
   done.catch(() => {})
 

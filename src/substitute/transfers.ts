@@ -22,6 +22,7 @@ import type { LocalBlocks } from '../spool/local-blocks.ts'
 import type { Spool } from '../spool/spool.ts'
 import type { LocalStore } from '../store/local-store.ts'
 import type { AlongFinder } from '../swarm/along-finder.ts'
+import type { RelayFinder } from '../swarm/relay-finder.ts'
 import { createAlongWays } from './along-ways.ts'
 import { BlockUnavailableError, NarHashMismatchError, NoSourceError } from './errors.ts'
 import { createFirstBytes } from './first-bytes.ts'
@@ -35,6 +36,8 @@ import type { VerifiedNarInfo } from './policy.ts'
 import type { OlderLeaves } from './older-leaves.ts'
 import { createProber } from './probe.ts'
 import { createProgress } from './progress.ts'
+import { createRelayedWay } from './relayed-way.ts'
+import type { RelayedWay } from './relayed-way.ts'
 import type { Resolver } from './resolve.ts'
 import type { Rewriting } from './rewriting.ts'
 import type { Scores } from './scores.ts'
@@ -59,6 +62,8 @@ export interface Transfers {
   hint(info: VerifiedNarInfo): void
   /** Fetches it to the end: for `verify` and for tests of the engine. */
   fetch(info: VerifiedNarInfo, options: CallOptions): Promise<void>
+  /** The same for others: by the streams of upstreams alone, for whoever asks may be the neighbour that would be asked. */
+  fetchUpstream(info: VerifiedNarInfo, options: CallOptions): Promise<void>
   /**
    * The whole NAR out of spool or store, each leaf hashed; undefined when it is not here. Never asks the network.
    *
@@ -92,6 +97,8 @@ export function createTransfers(deps: {
   badRoot(info: VerifiedNarInfo, way: Way): void
   /** Asks neighbours whether it is on its way to one of them; undefined when they are not to hear of it. */
   along?: (info: VerifiedNarInfo) => Pick<AlongFinder, 'find'> | undefined
+  /** Asks relays for it; undefined when they are not to hear of it. */
+  relays?: (info: VerifiedNarInfo) => Pick<RelayFinder, 'relays' | 'find'> | undefined
   clock: () => number
   log: Log
 }): Transfers {
@@ -123,26 +130,33 @@ export function createTransfers(deps: {
   )
 
   /** Waits for its turn when too many NARs are on their way, and for one that is just ending. */
-  async function begin(info: VerifiedNarInfo, { signal }: CallOptions): Promise<RunningTransfer> {
+  async function begin(
+    info: VerifiedNarInfo,
+    { signal }: CallOptions,
+    isUpstreamOnly = false,
+  ): Promise<RunningTransfer> {
     for (;;) {
       const known = running.get(info.narHash)
       if (known === undefined ? running.size < TRANSFERS_MAX_COUNT : !known.ending) break
       await ended.wait(signal)
     }
-    return start(info)
+    return start(info, isUpstreamOnly)
   }
 
-  function start(info: VerifiedNarInfo): RunningTransfer {
+  function start(info: VerifiedNarInfo, isUpstreamOnly: boolean): RunningTransfer {
     const known = running.get(info.narHash)
     if (known !== undefined) return known
-    const blockSources = deps.blockSources(info)
+    const blockSources = isUpstreamOnly ? [] : deps.blockSources(info)
     const guess = deps.rewriting?.guess(info)
     const [told] = resolver.offer(info).roots
     const stopProbing = told && prober.watch({ root: told.root, narSize: info.narSize }, blockSources)
-    const along = createAlongWays(info, deps.along?.(info), () => underWay.turn())
+    const along = createAlongWays(info, isUpstreamOnly ? undefined : deps.along?.(info), () =>
+      underWay.turn(),
+    )
     const transfer = startTransfer(info, {
       createFile: () => spool.create(info),
-      ways: (options) => findWays(info, { resolver, scores, blockSources, along, guess }, options),
+      ways: (options) =>
+        findWays(info, { resolver, scores, blockSources, along, guess, isUpstreamOnly }, options),
       blockSources,
       here: [
         // Who reads along has the bytes before the NarHash proves that they belong to this NAR.
@@ -150,6 +164,7 @@ export function createTransfers(deps: {
         ...(guess === undefined ? [] : [guess.leaves]),
       ],
       oldLeafAt: deps.olderLeaves?.of(info),
+      relayed: isUpstreamOnly ? undefined : relayedWayOf(info),
       buffers,
       shares,
       firstBytes,
@@ -176,13 +191,16 @@ export function createTransfers(deps: {
       log,
     })
     running.set(info.narHash, transfer)
-    underWay.add({
-      info,
-      get part() {
-        return along.part
-      },
-      follow: (range, options) => transfer.follow(range, options),
-    })
+    // Whoever asked a relay is to have the blocks, and not to read all of it along.
+    if (!isUpstreamOnly) {
+      underWay.add({
+        info,
+        get part() {
+          return along.part
+        },
+        follow: (range, options) => transfer.follow(range, options),
+      })
+    }
     late.busy()
     const end = (): void => {
       stopProbing?.()
@@ -195,6 +213,13 @@ export function createTransfers(deps: {
       end()
     })
     return transfer
+  }
+
+  function relayedWayOf(info: VerifiedNarInfo): RelayedWay | undefined {
+    const finder = deps.relays?.(info)
+    const older = deps.olderLeaves
+    if (finder === undefined || older === undefined) return undefined
+    return createRelayedWay(info, { finder, older, log })
   }
 
   /** @throws NoSourceError for the rest of a NAR whose beginning went out wrong */
@@ -285,6 +310,10 @@ export function createTransfers(deps: {
     async fetch(info, options) {
       if ((await local(info, { start: 0, end: info.narSize }, options)) !== undefined) return
       await (await begin(info, options)).whole(options)
+    },
+
+    async fetchUpstream(info, options) {
+      await (await begin(info, options, true)).whole(options)
     },
 
     async here(info, options) {

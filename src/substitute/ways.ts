@@ -17,7 +17,13 @@ import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
 
 export type Way =
-  | { readonly kind: 'blocks'; readonly root: CID; readonly told: SourceId }
+  | {
+      readonly kind: 'blocks'
+      readonly root: CID
+      readonly told: SourceId
+      /** A relay fetched it for us, while the NAR came another way: what came has to fit. */
+      readonly isRelayed?: boolean
+    }
   | { readonly kind: 'stream'; readonly source: StreamSource }
 
 /** Nobody but a neighbour says that it leads to the NAR. */
@@ -52,9 +58,11 @@ interface FindDeps {
   readonly along?: AlongWays
   /** What an older path here may give without anybody. */
   readonly guess?: Guess | undefined
+  /** Nobody else is to give any of it. */
+  readonly isUpstreamOnly?: boolean
 }
 
-type OrderDeps = Omit<FindDeps, 'resolver' | 'along' | 'guess'>
+type OrderDeps = Omit<FindDeps, 'resolver' | 'along' | 'guess' | 'isUpstreamOnly'>
 
 /**
  * Whether a way is the last resort: a root that had a part in a wrong NAR lately, and every root while all peers failed
@@ -83,6 +91,7 @@ export async function* findWays(
     !isDoubtful(way, deps) && !(isStranger(way) && strangers >= STRANGER_WAYS_COUNT)
   const unseen = (lastResort: boolean): Way[] => {
     const ways = orderWays(deps.resolver.offer(info), deps).filter((way) => {
+      if (deps.isUpstreamOnly === true && !isUpstream(way)) return false
       if (seen.has(wayId(way)) || !(lastResort || isDue(way))) return false
       if (isStranger(way)) strangers += 1
       seen.add(wayId(way))
@@ -138,6 +147,14 @@ export async function* findWays(
 
 function isFar(way: Way): boolean {
   return way.kind === 'stream' && way.source.cost > COST.neighbour
+}
+
+export function isUpstream(way: Way): boolean {
+  return way.kind === 'stream' && way.source.cost === COST.upstream
+}
+
+export function isRelayed(way: Way): boolean {
+  return way.kind === 'blocks' && way.isRelayed === true
 }
 
 /** By cost, then by pace; a way known to be many times faster goes first, whatever its cost. */

@@ -23,6 +23,8 @@ export interface Entry {
   /** Of the stopwatch. */
   probeAt: number
   latencyMs: number | undefined
+  /** It said so when it was last asked. */
+  isRelay: boolean
   knowsDifferences: boolean
 }
 
@@ -46,6 +48,7 @@ export function createEntry(id: NeighbourId, since: number, known: Partial<Entry
     inARow: 0,
     probeAt: 0,
     latencyMs: undefined,
+    isRelay: false,
     knowsDifferences: isNarswarmId(id),
     ...known,
   }

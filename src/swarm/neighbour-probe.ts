@@ -6,6 +6,8 @@ import { quote } from '../nix/quote.ts'
 import type { CallOptions } from '../source.ts'
 import { knowsDictionaries } from './dcz.ts'
 import type { Neighbour } from './neighbours.ts'
+import { RELAY_HEADER } from './relay-wire.ts'
+import { readSmallText } from './small-text.ts'
 
 /** It is there, and of no use: no binary cache, or one of another store. */
 class NeighbourUnfitError extends Error {
@@ -31,6 +33,14 @@ interface ProbeAnswer {
   readonly knowsDifferences: boolean
   /** Until the head of the first answer. */
   readonly latencyMs: number
+  /** It says so. */
+  readonly isRelay: boolean
+}
+
+interface Got {
+  readonly status: number
+  readonly headers: Dispatcher.ResponseData['headers']
+  readonly text: string
 }
 
 /** An identity CID with nothing in it: how clients find out whether there is a gateway (trustless gateway spec). */
@@ -50,13 +60,13 @@ export function createNeighbourProbe(
     pipelining: 0,
   })
 
-  const get = async (url: URL, signal: AbortSignal) => {
+  const get = async (url: URL, signal: AbortSignal): Promise<Got> => {
     const { statusCode, headers, body } = await request(url, {
       dispatcher,
       signal,
       headers: { 'accept-encoding': 'identity' },
     })
-    return { status: statusCode, vary: String(headers['vary'] ?? ''), text: await readText(body) }
+    return { status: statusCode, headers, text: await readSmallText(body, CACHE_INFO_MAX_BYTES) }
   }
 
   return {
@@ -70,17 +80,20 @@ export function createNeighbourProbe(
       const gateway = isNarswarm
         ? { knowsDifferences: true }
         : await get(new URL(GATEWAY_PROBE, url), signal).then(
-            ({ status, text, vary }) =>
-              status === 200 && text === '' ? { knowsDifferences: knowsDictionaries(vary) } : undefined,
+            ({ status, text, headers }) =>
+              status === 200 && text === ''
+                ? { knowsDifferences: knowsDictionaries(String(headers['vary'] ?? '')) }
+                : undefined,
             () => undefined,
           )
       const hasGateway = gateway !== undefined
       if (!hasGateway && info.status !== 200) {
         throw new NeighbourUnfitError('it is no binary cache: nix-cache-info is not there')
       }
+      const isRelay = hasGateway && info.status === 200 && info.headers[RELAY_HEADER] === '1'
       const { knowsDifferences = false } = gateway ?? {}
       const hasCache = info.status === 200
-      return { kind: hasGateway ? 'narswarm' : 'cache', hasCache, knowsDifferences, latencyMs }
+      return { kind: hasGateway ? 'narswarm' : 'cache', hasCache, knowsDifferences, latencyMs, isRelay }
     },
     close: () => dispatcher.destroy(),
   }
@@ -91,17 +104,4 @@ function checkStoreDir(text: string, ours: string): void {
   const { storeDir = ours } = parseCacheInfo(text)
   if (storeDir === ours) return
   throw new NeighbourUnfitError(`its store is ${quote(storeDir)}, ours is ${ours}`)
-}
-
-async function readText(body: Dispatcher.ResponseData['body']): Promise<string> {
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of body as AsyncIterable<Uint8Array>) {
-    size += chunk.byteLength
-    if (size > CACHE_INFO_MAX_BYTES) {
-      throw new NeighbourUnfitError(`expected at most ${CACHE_INFO_MAX_BYTES} bytes, got more`)
-    }
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
 }

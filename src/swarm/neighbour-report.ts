@@ -27,6 +27,8 @@ export interface NeighbourReport {
   readonly seen?: number
   /** Of the last probe. */
   readonly latencyMs?: number
+  /** It was named, and says that it is one. */
+  readonly isRelay: boolean
 }
 
 /** @param now.ban its own, or of its URL */
@@ -35,6 +37,7 @@ export function reportOf(
   now: {
     readonly ban: NeighbourRow['ban']
     readonly isOut: boolean
+    readonly isRelay: boolean
     readonly clock: () => number
     readonly stopwatch: () => number
   },
@@ -49,6 +52,7 @@ export function reportOf(
     since,
     ...(seen === undefined ? {} : { seen }),
     ...(latencyMs === undefined ? {} : { latencyMs }),
+    isRelay: now.isRelay,
     ...stateOf(entry, now),
   }
 }

@@ -22,7 +22,7 @@ import type { Neighbour, NeighbourId, Neighbours } from './neighbours.ts'
 import { peerIdIn } from './peer-address.ts'
 
 export type ProbeOutcome =
-  | (Pick<Neighbour, 'kind' | 'hasCache' | 'knowsDifferences'> & { readonly latencyMs: number })
+  | (Pick<Neighbour, 'kind' | 'hasCache' | 'knowsDifferences' | 'isRelay'> & { readonly latencyMs: number })
   | { readonly error: string }
 
 export interface NeighbourTable extends Neighbours {
@@ -93,6 +93,10 @@ export function createNeighbourTable(
   }
 
   const isNamed = ({ configured, added }: Entry): boolean => configured || added
+  /** By its URL alone, too, though it was found and has a peer id. Nobody else is told what is wanted and what is here of it. */
+  const isRelay = ({ isRelay: saysSo, configured, added, url }: Entry): boolean =>
+    saysSo &&
+    (configured || added || [...entries.values()].some((one) => isNamed(one) && one.url?.href === url?.href))
   const isOut = ({ lie }: Entry): boolean => lie !== undefined && lie.until > clock()
   const banOf = (entry: Entry): NeighbourRow['ban'] =>
     entry.ban ?? (entry.url === undefined ? undefined : entries.get(cacheId(entry.url))?.ban)
@@ -201,7 +205,7 @@ export function createNeighbourTable(
       .flatMap((entry) => {
         const { id, kind, url, knowsDifferences } = entry
         const found = { id, kind, hasCache: hasCache(entry), from: fromOf(entry), knowsDifferences }
-        return url === undefined ? [] : [{ ...found, url }]
+        return url === undefined ? [] : [{ ...found, url, ...(isRelay(entry) ? { isRelay: true } : {}) }]
       })
     const lies = [...entries.values()].flatMap(({ lie }) => (lie === undefined ? [] : [lie.until]))
     return {
@@ -247,7 +251,13 @@ export function createNeighbourTable(
 
     list: () =>
       [...entries.values()].map((entry) =>
-        reportOf(entry, { ban: banOf(entry), isOut: isOut(entry), clock, stopwatch }),
+        reportOf(entry, {
+          ban: banOf(entry),
+          isOut: isOut(entry),
+          isRelay: isRelay(entry),
+          clock,
+          stopwatch,
+        }),
       ),
     found({ peerId, url: told }) {
       const id = narswarmId(peerId)
@@ -336,17 +346,24 @@ export function createNeighbourTable(
         rest(entry, outcome.error)
         return
       }
-      const { kind, knowsDifferences, latencyMs } = outcome
+      const { kind, knowsDifferences, latencyMs, isRelay: saysRelay = false } = outcome
       const before = hasCache(entry)
       const isKnown = entry.kind === kind && entry.knowsDifferences === knowsDifferences
-      Object.assign(entry, { kind, hasCache: outcome.hasCache, knowsDifferences, latencyMs })
+      const wasRelay = entry.isRelay
+      Object.assign(entry, {
+        kind,
+        hasCache: outcome.hasCache,
+        knowsDifferences,
+        latencyMs,
+        isRelay: saysRelay,
+      })
       const isOther = !isKnown || hasCache(entry) !== before
+      const isNews = isOther || wasRelay !== saysRelay
       // Once is not enough: one that stalls on every NAR answers each probe.
       if (entry.contact === 'ok') entry.inARow = 0
       isFine(entry)
-      if (!isOther) return
-      remember(entry)
-      changed()
+      if (isOther) remember(entry)
+      if (isNews) changed()
     },
   }
 }

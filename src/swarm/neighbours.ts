@@ -21,6 +21,8 @@ export interface Neighbour {
    */
   readonly url: URL
   readonly from: 'config' | 'mdns' | 'added'
+  /** A person named it, and it says that it fetches what it has not for those who ask for differences. */
+  readonly isRelay?: boolean
   /** Older blocks may be named to it (docs/spec/dcz-leaves.md): a narswarm known by its peer id, or it said so when it was probed. */
   readonly knowsDifferences: boolean
 }

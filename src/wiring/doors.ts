@@ -25,6 +25,7 @@ import {
   keepTidy,
 } from '../operations/background.ts'
 import type { Operations } from '../operations/operations.ts'
+import type { Relay } from '../operations/relay.ts'
 import type { WireCount } from '../operations/wire-count.ts'
 import { notReady } from '../operations/readiness.ts'
 import { createNarsUnderWay } from '../publish/under-way.ts'
@@ -59,12 +60,13 @@ export function createDoors(
     engine: Engine
     budgets: PeerBudgets
     sharing: NodeSharing
+    relay: Relay | undefined
     operations: Operations
   },
   { log, given }: { log: Log; given: WireCount },
 ): Doors {
   const { storeDir, stateDir } = config
-  const { state, feeds, swarm, neighbours, engine, budgets, sharing, operations } = parts
+  const { state, feeds, swarm, neighbours, engine, budgets, sharing, relay, operations } = parts
   const { table, spool, blocks, keeper, shareReview } = state
   const { upstreams, resolver, transfers, auditor } = engine
   const formatAnswer = createNarInfoTexts({ storeDir })
@@ -125,6 +127,7 @@ export function createDoors(
         feeds: feeds.files,
         budgets,
         upload: swarm.upload,
+        relay,
         formatAnswer,
         log,
       },

@@ -16,6 +16,7 @@ import { storeNarInfos } from '../store/narinfo-source.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import { createNameIndex } from '../store/name-index.ts'
 import { createOlderLeaves } from '../substitute/older-leaves.ts'
+import { planRelay } from '../substitute/relayed-way.ts'
 import { createResolver } from '../substitute/resolve.ts'
 import type { Resolver } from '../substitute/resolve.ts'
 import { createRewriting } from '../substitute/rewriting.ts'
@@ -28,6 +29,7 @@ import type { Transfers } from '../substitute/transfers.ts'
 import { createAlongFinder } from '../swarm/along-finder.ts'
 import { lazyBitswap } from '../swarm/lazy-bitswap.ts'
 import { createNeighbourSources } from '../swarm/neighbour-sources.ts'
+import { createRelayFinder } from '../swarm/relay-finder.ts'
 import { createHosts } from '../upstream/host.ts'
 import { createUpstream } from '../upstream/upstream.ts'
 import type { Upstream } from '../upstream/upstream.ts'
@@ -123,6 +125,16 @@ export function createEngine(
     clock: stopwatch,
     log,
   })
+  // One that is near the upstreams itself has nothing to gain, and two would ask each other.
+  const relays =
+    config.upgrade.relay === undefined
+      ? createRelayFinder({ neighbours: parts.neighbours.table, clock: stopwatch, log }, { storeDir })
+      : undefined
+  const relaysFor = (info: VerifiedNarInfo): typeof relays => (sharePolicy.allows(info) ? relays : undefined)
+  const olderLeaves =
+    store &&
+    names &&
+    createOlderLeaves({ store, names, index, blocks, mayName: (info) => sharePolicy.allows(info), log })
   const transfers = createTransfers({
     resolver,
     spool,
@@ -131,14 +143,12 @@ export function createEngine(
     store,
     blockSources,
     rewriting: upgrades?.rewriting,
-    olderLeaves:
-      store &&
-      names &&
-      createOlderLeaves({ store, names, index, blocks, mayName: (info) => sharePolicy.allows(info), log }),
+    olderLeaves,
     scores,
     shareable,
     // What none may have from us is none of their business either.
     along: (info) => (sharePolicy.allows(info) ? along : undefined),
+    relays: relaysFor,
     badRoot: (info, way) => {
       if (way.kind !== 'blocks') return
       if (isNeighbour(way.told)) {
@@ -193,6 +203,10 @@ export function createEngine(
         index,
         store,
         upgrades,
+        relayed(info) {
+          const finder = relaysFor(info)
+          return finder && olderLeaves && planRelay(info, { finder, older: olderLeaves })
+        },
         blockSources,
         scores,
         clock: stopwatch,
@@ -203,6 +217,7 @@ export function createEngine(
     async close() {
       names?.close()
       await Promise.all([near, along, ...upstreams].map((one) => one.close()))
+      await relays?.close()
     },
   }
 }

@@ -4,6 +4,7 @@ import { shares } from '../config/config.ts'
 import type { Config } from '../config/config.ts'
 import { createPeerBudgets } from '../http/peer-budgets.ts'
 import { formatPublicKey } from '../nix/key.ts'
+import { openDailyBudget } from '../operations/daily-budget.ts'
 import { createOperations } from '../operations/local-operations.ts'
 import type { Operations } from '../operations/operations.ts'
 import {
@@ -16,6 +17,7 @@ import {
   describeNars,
 } from '../operations/status.ts'
 import type { StatusDocument } from '../operations/status.ts'
+import { createRelay } from '../operations/relay.ts'
 import { createWireCount } from '../operations/wire-count.ts'
 import { createPublisher } from '../publish/publish.ts'
 import { cacheUrl, createDoors } from './doors.ts'
@@ -41,6 +43,23 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   const { index, table, store, spool, keeper, sharePolicy } = state
   const { upstreams, openCache, blockSources, scores, resolver, transfers, auditor, explain } = engine
   const { follower, published, feedPlace, feedDeps } = feeds
+  const relay =
+    config.upgrade.relay === undefined
+      ? undefined
+      : createRelay({
+          upstreams,
+          policy: sharePolicy,
+          holdings: sharing.holdings,
+          resolver,
+          transfers,
+          budget: openDailyBudget(
+            { db: state.feedDb, clock, monotonic: () => performance.now() },
+            { table: 'relay_day', maxBytes: config.upgrade.relay.maxBytesPerDay },
+          ),
+          spoolBytes: () => spool.usage().maxBytes,
+          clock: () => performance.now(),
+          log,
+        })
   const budgets = createPeerBudgets({ clock: () => performance.now(), log })
   let serving: Serving | undefined
 
@@ -67,6 +86,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     fetched: describeFetched(transfers.counts()),
     sources: describeSources(scores),
     blocks: describeBlocks(got, given),
+    ...(relay === undefined ? {} : { relay: relay.status() }),
     ...(shares(config)
       ? { uploads: describeUploads(swarm.upload.total(), config.share.upload, budgets.report()) }
       : {}),
@@ -93,7 +113,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
   const doors = createDoors(
     config,
     version,
-    { state, feeds, swarm, neighbours, engine, budgets, sharing, operations },
+    { state, feeds, swarm, neighbours, engine, budgets, sharing, relay, operations },
     { log, given },
   )
 
@@ -105,6 +125,7 @@ export async function openNode(config: Config, version: string, { log }: NodeDep
     },
     async close(graceMs) {
       await doors.close(graceMs)
+      relay?.close()
       transfers.close()
       await neighbours.close()
       sharing.close()

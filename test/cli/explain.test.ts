@@ -113,6 +113,11 @@ const SAID: [title: string, changes: Partial<ExplainReport>, said: RegExp][] = [
     },
     new RegExp(`made of ${OLD}: nobody has to send a byte`),
   ],
+  [
+    'a relay would be asked',
+    { now: UPSTREAM, relay: { sources: ['neighbour:http://10.0.0.9'], older: OLD } },
+    new RegExp(`relay +neighbour:http://10\\.0\\.0\\.9: asked for the difference from ${OLD}`),
+  ],
 ]
 for (const [title, changes, said] of SAID) {
   test(`explain says that ${title}`, async (t) => {

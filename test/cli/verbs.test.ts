@@ -457,6 +457,16 @@ test('status names the CIDs that were proved wrong, and what audits cost', async
   )
 })
 
+test('status says what a relay has fetched for others', async (t) => {
+  const stateDir = await tempDir(t)
+  const relay = { max_bytes_per_day: 53_687_091_200, bytes_today: 5_242_880, nars: 2, under_way: 0 }
+  const operations = fakeOperations({ status: async () => ({ ...STATUS, relay }) })
+  await serveAdmin(t, join(stateDir, 'admin.sock'), operations)
+  const it = world({ stateDir })
+  assert.equal(await it.run('status'), 0)
+  assert.match(it.stdout(), /^relay +fetched 2 NARs for others; 5\.0 MiB of 50\.0 GiB a day$/m)
+})
+
 test('serve tells what to put into nix.conf, and stops cleanly at a signal', async (t) => {
   const stateDir = await tempDir(t)
   const cases: { title: string; files: Record<string, string>; says: RegExp }[] = [
@@ -552,6 +562,8 @@ profile = "pool"
 upstreams = ["https://cache.example.org", "https://cache.nixos.org"]
 [peers]
 urls = ["http://10.0.0.2:6278"]
+[upgrade]
+relay = true
 `
   const env = { NARSWARM_CACHE_LISTEN: '127.0.0.1:7000' }
   const it = world({ stateDir, env, files: { '/c.toml': toml } })
@@ -559,6 +571,8 @@ urls = ["http://10.0.0.2:6278"]
   const table = it.stdout()
   assert.match(table, /^profile +pool +file$/m)
   assert.match(table, /^cache\.listen +127\.0\.0\.1:7000 +environment$/m)
+  assert.match(table, /^upgrade\.relay +true +file$/m)
+  assert.match(table, /^upgrade\.relay_max_bytes_per_day +53687091200 +default$/m)
   assert.match(table, /^store_dir +\/nix\/store +default$/m)
   assert.match(table, /^upstreams +https:\/\/cache\.example\.org\/ +file\n +https:\/\/cache\.nixos\.org\/\n/m)
   assert.match(it.stderr(), /warning: profile pool without share\.keys/)
@@ -696,6 +710,7 @@ test('peer list shows who is near and why one is not asked, here and through the
         since,
       },
       { id: 'narswarm:e', kind: 'narswarm', from: 'mdns', state: 'banned', reason: '', since },
+      { id: 'cache:f', kind: 'narswarm', url, from: 'config', state: 'ok', since, relay: true },
     ],
   }
   const operations = fakeOperations({ peers: () => Promise.resolve(report) })
@@ -709,6 +724,7 @@ narswarm:b  /ip4/…                 config           -  never                 n
 cache:c     http://10.0.0.2:6278/  added            -  never                 resting until 2026-01-02T03:04:05Z: refused
 narswarm:d  http://10.0.0.2:6278/  mdns             -  never                 out until 2026-01-02T03:04:05Z: leaf 3
 narswarm:e  -                      mdns             -  never                 banned
+cache:f     http://10.0.0.2:6278/  config           -  never                 ok, a relay
 `,
   )
   await serveAdmin(t, join(stateDir, 'admin.sock'), operations)

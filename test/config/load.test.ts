@@ -462,3 +462,21 @@ for (const [text, rewrite] of [
 void test('upgrade.rewrite is no text', () => {
   assert.throws(() => of('[upgrade]\nrewrite = "no"\n'), ConfigError)
 })
+
+const SHARES = 'profile = "pool"\nshare.keys = []\n'
+for (const [text, relay, warnings] of [
+  ['', undefined, 0],
+  [SHARES, undefined, 0],
+  [`${SHARES}[upgrade]\nrelay = false\n`, undefined, 0],
+  [`${SHARES}[upgrade]\nrelay = true\n`, { maxBytesPerDay: 50 * 1024 ** 3 }, 0],
+  [`${SHARES}[upgrade]\nrelay = true\nrelay_max_bytes_per_day = "1TiB"\n`, { maxBytesPerDay: 1024 ** 4 }, 0],
+  [`${SHARES}[upgrade]\nrelay = true\nrelay_max_bytes_per_day = 5\n`, { maxBytesPerDay: 5 }, 0],
+  [`${SHARES}[upgrade]\nrelay_max_bytes_per_day = 5\n`, undefined, 1],
+  ['[upgrade]\nrelay = true\n', undefined, 1],
+] as const) {
+  void test(`the relay of ${JSON.stringify(text)}`, () => {
+    const config = of(text)
+    assert.deepEqual(config.upgrade.relay, relay)
+    assert.equal(config.warnings.filter((one) => one.includes('relay')).length, warnings)
+  })
+}

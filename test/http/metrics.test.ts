@@ -90,6 +90,13 @@ describe('/metrics', () => {
     assert.equal(of('build_info', `version="0.0.0-test",node="${process.versions.node}"`), 1)
   })
 
+  it('says what a relay fetched, and nothing of it where there is none', async () => {
+    const relay = { max_bytes_per_day: 100, bytes_today: 42, nars: 3, under_way: 1 }
+    const of = await metrics({ status: { relay } })
+    assert.deepEqual([of('relay_nars_total'), of('relay_bytes_today')], [3, 42])
+    assert.equal((await metrics())('relay_nars_total'), undefined)
+  })
+
   it('says which upstreams are in use, by host', async () => {
     const upstreams: StatusDocument['upstreams'] = [
       { url: 'https://cache.nixos.org/', from: 'nix.conf', state: 'ok' },

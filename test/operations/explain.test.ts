@@ -117,6 +117,16 @@ describe('explain', () => {
     assert.equal(store.reads.length, 2 * length, 'what it found is not used')
   })
 
+  it('names the relay that would be asked, unless the bytes come from nearer', async () => {
+    const relay = { sources: ['neighbour:relay'], older: oldPath }
+    const relayed: ExplainDeps['relayed'] = () => ({ relays: relay.sources, older: older.info })
+    assert.deepEqual((await world(oldStore(), { relayed }).explain()).relay, relay)
+    const store = oldStore()
+    store.add(asOld(older))
+    const made = await world(store, { relayed }).explain()
+    assert.deepEqual([made.now, made.relay], ['rewritten', undefined])
+  })
+
   it('says how many blocks of an older path are right, where a peer gives the nodes', async () => {
     const store = oldStore()
     store.add(asOld(older)).bytes[3 * MIB + 9]! ^= 1

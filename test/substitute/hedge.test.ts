@@ -69,8 +69,12 @@ function hedging(
   {
     doubtful = false,
     pieceMs = 0,
+    better,
     ...more
-  }: { doubtful?: boolean; pieceMs?: number } & Pick<StreamSource, 'firstByteMs' | 'isGrowing'> = {},
+  }: { doubtful?: boolean; pieceMs?: number; better?: Promise<Way | undefined> } & Pick<
+    StreamSource,
+    'firstByteMs' | 'isGrowing'
+  > = {},
 ) {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'] })
   const scores = createScores({ clock: Date.now })
@@ -93,6 +97,7 @@ function hedging(
         return one.runner
       },
       rivalFailed: (_, error) => failed.push(error),
+      better,
     },
     { clock: Date.now, firstBytes, scores },
   )
@@ -122,6 +127,80 @@ describe('hedge', () => {
     await settle()
     assert.equal(hedge.winner, begun[0]?.runner)
     assert.ok(followed.stopped() instanceof WayStalledError)
+  })
+  describe('a better way', () => {
+    const better = (): Promise<Way> => Promise.resolve(wayNamed('better'))
+    it('takes over from one that does well, at its first byte, and that one is not at fault', async (t) => {
+      const { hedge, followed, begun, pass, settle } = hedging(t, ['next'], { better: better() })
+      followed.gives(MIB)
+      await pass(100, () => followed.gives(MIB))
+      assert.deepEqual([begun.length, hedge.winner, followed.stopped()], [1, undefined, undefined])
+      begun[0]?.gives(1)
+      await settle()
+      assert.equal(hedge.winner, begun[0]?.runner)
+      assert.ok(followed.stopped() && !(followed.stopped() instanceof WayStalledError))
+    })
+    it('that is none changes nothing', async (t) => {
+      const { hedge, begun, followed, pass } = hedging(t, ['next'], { better: Promise.resolve(undefined) })
+      await pass(500, () => followed.gives(MIB))
+      assert.deepEqual([begun.length, hedge.winner], [0, undefined])
+    })
+    it('that fails is told of, and the followed one goes on', async (t) => {
+      const { hedge, followed, begun, failed, left, pass, settle } = hedging(t, ['next'], {
+        better: better(),
+      })
+      await pass(50, () => followed.gives(MIB))
+      begun[0]?.fails(new Error('gone'))
+      await settle()
+      assert.equal(failed.length, 1)
+      assert.deepEqual([hedge.winner, followed.stopped(), left.length], [undefined, undefined, 1])
+      await pass(WAY_QUIET_MS + 500)
+      assert.equal(begun.length, 2, 'the next way is begun when the followed one falls silent')
+    })
+    it('that gives nothing is stopped, and does not keep others from being begun', async (t) => {
+      const { hedge, followed, begun, left, pass } = hedging(t, ['next'], { better: better() })
+      await pass(WAY_PACE_MS + 300, () => followed.gives(MIB))
+      assert.ok(begun[0]?.stopped())
+      assert.deepEqual([hedge.winner, followed.stopped(), left.length], [undefined, undefined, 1])
+      await pass(WAY_QUIET_MS + 500)
+      assert.equal(begun.length, 2)
+    })
+    it('races with the one that was begun beside, which is given back when it wins', async (t) => {
+      const ready = Promise.withResolvers<Way>()
+      const { hedge, begun, left, pass, settle } = hedging(t, ['next'], { better: ready.promise })
+      await pass(HEDGE_START_MS + 50)
+      assert.equal(begun.length, 1)
+      ready.resolve(wayNamed('better'))
+      await settle()
+      assert.equal(begun[0]?.stopped(), undefined)
+      begun[1]?.gives(1)
+      await settle()
+      assert.equal(hedge.winner, begun[1]?.runner)
+      assert.ok(begun[0]?.stopped())
+      assert.equal(left.length, 1)
+    })
+    it('is stopped when another one wins', async (t) => {
+      const { hedge, begun, pass, settle } = hedging(t, ['next'], { better: better() })
+      await pass(HEDGE_START_MS + 50)
+      begun[1]?.gives(1)
+      await settle()
+      assert.equal(hedge.winner, begun[1]?.runner)
+      assert.ok(begun[0]?.stopped())
+    })
+    it('is followed next when the followed one fails before it has given anything', async (t) => {
+      const { hedge, begun, settle } = hedging(t, [], { better: better() })
+      await settle()
+      assert.equal(hedge.stop(), begun[0]?.runner)
+      assert.equal(begun[0]?.stopped(), undefined)
+    })
+    it('that is found when all is over is not begun', async (t) => {
+      const ready = Promise.withResolvers<Way>()
+      const { hedge, begun, settle } = hedging(t, [], { better: ready.promise })
+      hedge.stop()
+      ready.resolve(wayNamed('better'))
+      await settle()
+      assert.equal(begun.length, 0)
+    })
   })
   it('begins it at once when all peers of the way failed lately', async (t) => {
     const { begun, pass } = hedging(t, ['next'], { doubtful: true })

@@ -31,6 +31,7 @@ import type { Scores } from '../../src/substitute/scores.ts'
 import { createTransfers } from '../../src/substitute/transfers.ts'
 import { createNeighbourSources } from '../../src/swarm/neighbour-sources.ts'
 import type { Neighbours } from '../../src/swarm/neighbours.ts'
+import type { RelayFinder } from '../../src/swarm/relay-finder.ts'
 import { createXzThreads } from '../../src/upstream/xz-threads.ts'
 import type { AlongFinder } from '../../src/swarm/along-finder.ts'
 import { STORE_DIR } from '../nix/genuine.ts'
@@ -242,6 +243,7 @@ export async function engine(
     shareable?: boolean
     neighbours?: Neighbours
     along?: (scores: Scores) => AlongFinder
+    relays?: Pick<RelayFinder, 'relays' | 'find'>
     clock?: () => number
   },
 ) {
@@ -298,6 +300,7 @@ export async function engine(
     log,
     shareable: () => shareable,
     along: () => along,
+    relays: () => parts.relays,
     badRoot(_, way) {
       badRoots.push(way.kind === 'blocks' ? way.root.toString() : way.source.id)
       if (way.kind === 'blocks') near.verdicts.lied(way.told, 'told a wrong CID')

@@ -103,6 +103,22 @@ for (const [name, [reason, answer]] of Object.entries(UNFIT)) {
   })
 }
 
+const RELAYS: Record<string, [isRelay: boolean, headers: Record<string, string>, gateway: number]> = {
+  'a narswarm that says that it is one': [true, { 'Narswarm-Relay': '1' }, 200],
+  'one that says nothing of it': [false, {}, 200],
+  'one that says something else': [false, { 'Narswarm-Relay': '0' }, 200],
+  'a cache without a gateway': [false, { 'Narswarm-Relay': '1' }, 404],
+}
+for (const [name, [isRelay, headers, gateway]] of Object.entries(RELAYS)) {
+  test(`${name} is ${isRelay ? 'a' : 'no'} relay`, async (t) => {
+    const url = await serve(t, (request, response) => {
+      if (request.url === CACHE_INFO) response.writeHead(200, headers).end(INFO)
+      else response.writeHead(gateway).end()
+    })
+    assert.equal((await probe(t).ask(url, false, { signal })).isRelay, isRelay)
+  })
+}
+
 test('one that a narswarm said is its own is not asked for a gateway', async (t) => {
   const asked: (string | undefined)[] = []
   const url = await serve(t, (request, response) => {

@@ -134,6 +134,33 @@ test('one that was found is asked once a probe has come back, and by its proved 
   assert.deepEqual(table.due(), [])
 })
 
+test('a relay is one that was named and says so', async (t) => {
+  const table = (await bench(t)).open({ urls: [URL_A] })
+  let changes = 0
+  table.onChange(() => (changes += 1))
+  const relays = (): string[] => table.current().flatMap(({ id, isRelay }) => (isRelay === true ? [id] : []))
+  const told = (): string[] => table.list().flatMap(({ id, isRelay }) => (isRelay ? [id] : []))
+  table.probed(CACHE_A, URL_A, OK)
+  assert.deepEqual(relays(), [])
+  const before = changes
+  table.probed(CACHE_A, URL_A, { ...OK, isRelay: true })
+  assert.deepEqual([relays(), told()], [[CACHE_A], [CACHE_A]])
+  assert.equal(changes, before + 1)
+  table.probed(CACHE_A, URL_A, OK)
+  assert.deepEqual([relays(), told()], [[], []])
+})
+
+test('one that was only found is no relay, whatever it says; one that was named by its URL, too, is', async (t) => {
+  const it = await bench(t)
+  for (const urls of [[], [URL_A]]) {
+    const table = it.open({ urls })
+    table.found({ peerId: PEER, url: URL_A })
+    table.probed(NARSWARM, URL_A, { ...OK, isRelay: true })
+    const one = table.current().find(({ id }) => id === NARSWARM)
+    assert.equal(one?.isRelay === true, urls.length > 0)
+  }
+})
+
 test('our own peer id is no neighbour', async (t) => {
   const table = (await bench(t)).open()
   table.found({ peerId: 'me', url: URL_A })
