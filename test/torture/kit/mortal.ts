@@ -122,8 +122,10 @@ export async function liveAndDie(deps: MortalDeps): Promise<void> {
     if (end.signal === 'SIGKILL') {
       tally.count('kills')
       tally.count(end.failpoint === undefined ? `kill ${how ?? 'by whom'}` : `failpoint ${end.failpoint}`)
-    } else if (end.code === 0 && how === 'SIGTERM') tally.count('clean ends')
-    else
+    } else if (end.code === 0 && (how === 'SIGTERM' || how === 'in shut-down')) {
+      // Also when it had just ended as it was to be killed.
+      tally.count('clean ends')
+    } else
       tally.violation(`it ended by itself, with ${end.code ?? end.signal}`, {
         log: subject.log().slice(-4000),
       })
