@@ -154,6 +154,8 @@ export interface BlockSource {
    * SourceRestingError while it is left alone, SourceLieError when the answer cannot be the block
    */
   fetch(block: BlockRef, options: CallOptions): Promise<Uint8Array>
+  /** Whether it need not be asked, for it would miss. Absent where only asking tells. */
+  lacks?(cid: CID): boolean
 }
 
 /** The source answered, and does not have it. No fault of its: ask the next, keep its score. */

@@ -23,7 +23,7 @@ import {
   LEAF_WINDOW_START_COUNT,
 } from '../limits.ts'
 import type { BlockSource, CallOptions, SourceId } from '../source.ts'
-import { COST, SourceFaultError } from '../source.ts'
+import { COST, SourceFaultError, SourceMissError } from '../source.ts'
 import { countedFetch } from './counted-fetch.ts'
 import { BlockUnavailableError, WayStalledError } from './errors.ts'
 import { createLeafHasher } from './leaf-hasher.ts'
@@ -52,7 +52,7 @@ interface Result {
 /** One leaf under way. */
 interface Slot {
   readonly link: DagLink
-  /** Those that have been asked, whatever came of it. */
+  /** Those that have been asked, whatever came of it, or need not be. */
   readonly asked: Set<BlockSource>
   readonly attempts: Map<BlockSource, AbortController>
   /** Slower than its source is as a rule: may be doubled when it is one of the last. */
@@ -136,9 +136,9 @@ export async function* fetchLeaves(
     watch(slot, source, () => (stalled = true))
     const release = roster.started(source)
     const begun = roster.now()
+    // Not the link's size: a root that lies about it must not make an honest source a liar.
+    const into = buffers?.take()
     try {
-      // Not the link's size: a root that lies about it must not make an honest source a liar.
-      const into = buffers?.take()
       const hasher = into && createLeafHasher(into)
       const lending = into && hasher && { into, onPlaced: (count: number) => hasher.came(count) }
       // Smaller ones nobody codes.
@@ -161,8 +161,12 @@ export async function* fetchLeaves(
         slot.tookMs = roster.now() - begun
         adapt(slot.tookMs)
       }
+      // Its own end is no abort: to make up a reason for each leaf costs as much as to send for it.
+      slot.attempts.delete(source)
       settle(slot, { bytes, from: source.id, lent, holders: 0 })
     } catch (error) {
+      // After any other error somebody may still write to it.
+      if (into !== undefined && error instanceof SourceMissError) buffers?.give(into)
       if (slot.result !== undefined || attempt.signal.aborted) {
         if (stalled) release('stalled')
         else if (attempt.signal.reason instanceof WayStalledError) release('overtaken')
@@ -240,7 +244,7 @@ export async function* fetchLeaves(
         else {
           const slot: Slot = {
             link: next.value,
-            asked: new Set(),
+            asked: new Set(roster.lacking(next.value.cid)),
             attempts: new Map(),
             late: false,
             stalled: false,

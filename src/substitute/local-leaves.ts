@@ -8,12 +8,13 @@ const LOCAL: SourceId = 'local'
 
 /** What is not here, or not as it was indexed, is a miss. */
 export function createLocalLeaves(
-  blocks: Pick<LocalBlocks, 'get'>,
+  blocks: Pick<LocalBlocks, 'get' | 'size'>,
   scope: Parameters<LocalBlocks['get']>[1],
 ): BlockSource {
   return {
     id: LOCAL,
     cost: COST.local,
+    lacks: (cid) => blocks.size(cid, scope) === undefined,
     async fetch({ cid, maxBytes, into }, options) {
       const bytes = await blocks.get(cid, scope, into === undefined ? options : { ...options, into })
       if (bytes === undefined || bytes.length > maxBytes) {

@@ -1,6 +1,7 @@
 /**
  * The block sources of one NAR: who may be asked now, who is out and why, how many requests each has under way.
  */
+import type { CID } from 'multiformats/cid'
 import { LEAF_BYTES } from '../dag/profile.ts'
 import { DagError } from '../dag/reader.ts'
 import { messageOf } from '../log.ts'
@@ -46,6 +47,8 @@ export interface SourceRoster {
    */
   pickIdle(except: ReadonlySet<BlockSource>): BlockSource | undefined
   anyLeft(except: ReadonlySet<BlockSource>): boolean
+  /** Those that need not be asked for this block. */
+  lacking(cid: CID): BlockSource[]
   /** Those elsewhere that are not out. */
   size(): number
   /** A new round: who is out for mere faults may be asked again, not who lied or let us wait. */
@@ -157,6 +160,7 @@ export function createRoster(
         .filter((source) => isProven(source) || !overtaken.has(source))
         .sort(better)[0]
     },
+    lacking: (cid) => sources.filter((source) => source.lacks?.(cid) === true),
     anyLeft: (except) => candidates(except).length > 0,
     size: () => sources.filter((source) => isElsewhere(source) && !out.has(source)).length,
     again() {

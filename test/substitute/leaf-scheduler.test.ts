@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, it } from 'node:test'
 import * as fc from 'fast-check'
+import type { CID } from 'multiformats/cid'
 import { rawCid, sha256 } from '../../src/dag/cid.ts'
 import { createLeafBuffers } from '../../src/dag/leaf-buffers.ts'
 import type { LeafBuffers } from '../../src/dag/leaf-buffers.ts'
@@ -15,7 +16,7 @@ import {
   LEAF_WINDOW_COUNT,
   LEAF_WINDOW_START_COUNT,
 } from '../../src/limits.ts'
-import { SourceFaultError, SourceMissError } from '../../src/source.ts'
+import { COST, SourceFaultError, SourceMissError } from '../../src/source.ts'
 import type { BlockSource } from '../../src/source.ts'
 import { BlockUnavailableError } from '../../src/substitute/errors.ts'
 import { fetchLeaves } from '../../src/substitute/leaf-scheduler.ts'
@@ -213,6 +214,48 @@ describe('leaf scheduler: order and window', () => {
       ),
       { numRuns: 20 },
     )
+  })
+  it('has a buffer back from a source that misses', async () => {
+    const { links, blocks } = leaves(60)
+    const miss = peer('here', new Map(), undefined, COST.local)
+    const buffers = createLeafBuffers(4)
+    const out = new Set<ArrayBufferLike>()
+    let most = 0
+    const counting: LeafBuffers = {
+      take() {
+        const taken = buffers.take()
+        most = Math.max(most, out.add(taken.buffer).size)
+        return taken
+      },
+      give(bytes) {
+        out.delete(bytes.buffer)
+        buffers.give(bytes)
+      },
+    }
+    for await (const leaf of scheduling([miss, peer('a', blocks)], links, { buffers: counting }).run) {
+      leaf.release()
+    }
+    assert.equal(miss.asked.length, links.length)
+    assert.equal(out.size, 0)
+    assert.ok(most <= LEAF_WINDOW_COUNT + 1, `${most} buffers were out at once`)
+  })
+  it('does not ask a source that is known to lack a leaf', async () => {
+    const { links, blocks } = leaves(20)
+    const few = new Map([...blocks].slice(0, 5))
+    const here = {
+      ...peer('here', few, undefined, COST.local),
+      lacks: (cid: CID) => !few.has(cid.toString()),
+    }
+    const a = peer('a', blocks)
+    assertWhole(await Array.fromAsync(scheduling([here, a], links).run), links, blocks)
+    assert.deepEqual(here.asked, [...few.keys()])
+    assert.equal(a.asked.length, 15)
+  })
+  it('fails a leaf that all sources are known to lack', async () => {
+    const { links } = leaves(2)
+    const here = { ...peer('here', new Map(), undefined, COST.local), lacks: () => true }
+    await assert.rejects(Array.fromAsync(scheduling([here], links).run), BlockUnavailableError)
+    assert.deepEqual(here.asked, [])
   })
   it('asks for a repeated leaf again when its first request fails', async () => {
     const { links, blocks } = leaves(64, () => 0)
