@@ -19,7 +19,6 @@ import { walkStorePath } from '../../src/store/walk.ts'
 import { createNarInfoTable } from '../../src/substitute/narinfo-table.ts'
 import { createPolicy } from '../../src/substitute/policy.ts'
 import { createResolver } from '../../src/substitute/resolve.ts'
-import { createRewriting } from '../../src/substitute/rewriting.ts'
 import type { Rewriting } from '../../src/substitute/rewriting.ts'
 import { createScores } from '../../src/substitute/scores.ts'
 import { createTransfers } from '../../src/substitute/transfers.ts'
@@ -27,6 +26,7 @@ import { createHosts } from '../../src/upstream/host.ts'
 import { createUpstream } from '../../src/upstream/upstream.ts'
 import { createXzThreads } from '../../src/upstream/xz-threads.ts'
 import { rebuildPairs } from '../kit/rebuild.ts'
+import { rewritingOfRebuild } from '../kit/rebuild-rewriting.ts'
 
 const { dir, older, url, key, pairs, rounds } = JSON.parse(process.argv[2] ?? '{}') as {
   dir: string
@@ -47,7 +47,6 @@ const layout = layoutNar(await walkStorePath(older, { signal }))
 const { narSize } = layout
 const rewrites = rebuildPairs(pairs)
 const [itself] = rewrites
-if (itself === undefined) throw new Error('no pairs')
 
 type Read = LocalStore['readNarInto']
 const intact: Read = (_, range, target) => readNarInto(layout, range, target)
@@ -64,24 +63,7 @@ const READS: Record<string, Read> = {
     range.start > HALF ? new Promise(() => {}) : intact(path, range, target, options),
 }
 
-const rewritingOf = (read: Read): Rewriting =>
-  createRewriting({
-    store: {
-      pathInfo: () => ({
-        storePath: itself.from,
-        narHash: parseNarHash(`sha256:${'0'.repeat(52)}`),
-        narSize,
-        references: rewrites.map(({ from }) => from),
-        signatures: [],
-        ultimate: false,
-        registeredAt: 0,
-      }),
-      readNarInto: read,
-    },
-    names: { sameName: () => [itself.from] },
-    clock,
-    log,
-  })
+const rewritingOf = (read: Read): Rewriting => rewritingOfRebuild(rewrites, { narSize, read })
 
 const xzThreads = createXzThreads()
 let folders = 0

@@ -5,19 +5,16 @@ import { createNarProver } from '../../src/dag/nar-prover.ts'
 import { readNarInto } from '../../src/store/nar-stream.ts'
 import { streamRewritten } from '../../src/store/rewritten-nar.ts'
 import { walkStorePath } from '../../src/store/walk.ts'
-import { createRewriting } from '../../src/substitute/rewriting.ts'
-import { parseNarHash } from '../../src/nix/hash.ts'
 import type { SignedFields } from '../../src/nix/fingerprint.ts'
 import { rebuildPairs } from '../kit/rebuild.ts'
+import { rewritingOfRebuild } from '../kit/rebuild-rewriting.ts'
 
 const { path, pairs } = JSON.parse(process.argv[2] ?? '{}') as { path: string; pairs: number }
 const signal = AbortSignal.timeout(600_000)
-const quiet = (): void => {}
 const layout = layoutNar(await walkStorePath(path, { signal }))
 const { narSize } = layout
 const rewrites = rebuildPairs(pairs)
 const [itself] = rewrites
-if (itself === undefined) throw new Error('no pairs')
 
 // What the rebuild's narinfo would say; by the way all files are in the page cache then, and the code is warm.
 const prover = createNarProver('given')
@@ -39,22 +36,9 @@ const wanted: SignedFields = {
   narSize,
   references: rewrites.map(({ to }) => to),
 }
-const rewriting = createRewriting({
-  store: {
-    pathInfo: () => ({
-      storePath: itself.from,
-      narHash: parseNarHash(`sha256:${'0'.repeat(52)}`),
-      narSize,
-      references: rewrites.map(({ from }) => from),
-      signatures: [],
-      ultimate: false,
-      registeredAt: 0,
-    }),
-    readNarInto: (_, range, target) => readNarInto(layout, range, target),
-  },
-  names: { sameName: () => [itself.from] },
-  clock: () => performance.now(),
-  log: { debug: quiet, info: quiet, warn: quiet, error: quiet },
+const rewriting = rewritingOfRebuild(rewrites, {
+  narSize,
+  read: (_, range, target) => readNarInto(layout, range, target),
 })
 const begun = performance.now()
 const source = await rewriting.guess(wanted)?.prove({ signal })

@@ -12,9 +12,13 @@ import { programs } from './programs.ts'
 const REFERENCE_EVERY_BYTES = 50_000
 
 /** The path itself, and `count - 1` references; the same ones for the same count. */
-export function rebuildPairs(count: number): Rewrite[] {
-  const names = ['rebuild-1.0', ...Array.from({ length: count - 1 }, (_, at) => `library-${at}.0`)]
-  return names.map((name) => ({ from: pathOf(name, 'old'), to: pathOf(name, 'new') }))
+export function rebuildPairs(count: number): [Rewrite, ...Rewrite[]] {
+  const libraries = Array.from({ length: count - 1 }, (_, at) => pairOf(`library-${at}.0`))
+  return [pairOf('rebuild-1.0'), ...libraries]
+}
+
+function pairOf(name: string): Rewrite {
+  return { from: pathOf(name, 'old'), to: pathOf(name, 'new') }
 }
 
 function pathOf(name: string, which: string): StorePath {
