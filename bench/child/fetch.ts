@@ -1,7 +1,7 @@
 /** One NAR from a peer into a spool of its own, by the engine that `serve` uses: every leaf and the whole verified. */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isLoopback } from '../../src/config/ip-address.ts'
+import { isLoopbackUrl } from '../../src/config/ip-address.ts'
 import { tuneGarbageCollector } from '../../src/config/garbage-collector.ts'
 import { parseCid } from '../../src/dag/cid.ts'
 import type { Log } from '../../src/log.ts'
@@ -51,7 +51,7 @@ const told: NarInfoSource = {
 }
 const blockSources: BlockSource[] = []
 if (gateway !== undefined)
-  blockSources.push(createGatewaySource({ url: gateway, isOnLoopback: isLoopback(new URL(gateway)) }))
+  blockSources.push(createGatewaySource({ url: gateway, isOnLoopback: isLoopbackUrl(new URL(gateway)) }))
 const swarm =
   peer === undefined ? undefined : await startSwarmNode({ keyFile: join(dir, 'key'), listen: [] }, { log })
 if (peer !== undefined && swarm !== undefined) blockSources.push(swarm.bitswapSource(peer))

@@ -1,4 +1,5 @@
-import { BlockList, isIP } from 'node:net'
+import { isIP } from 'node:net'
+import { isLoopbackAddress } from './ip-address.ts'
 
 export interface HostPort {
   readonly host: string
@@ -59,17 +60,9 @@ export function checkPeerAddress(text: string): string {
 export function isOurs(url: URL, own: HostPort): boolean {
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1')
   const port = url.port === '' ? { 'http:': 80, 'https:': 443 }[url.protocol] : Number(url.port)
-  return port === own.port && (host === 'localhost' || (isIP(host) !== 0 && isLoopback(host)))
+  return port === own.port && (host === 'localhost' || (isIP(host) !== 0 && isLoopbackAddress(host)))
 }
 
 function shown(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text)
-}
-
-/** 127.0.0.0/8 and ::1. */
-export function isLoopback(host: string): boolean {
-  const loopback = new BlockList()
-  loopback.addSubnet('127.0.0.0', 8)
-  loopback.addAddress('::1', 'ipv6')
-  return loopback.check(host, isIP(host) === 6 ? 'ipv6' : 'ipv4')
 }

@@ -71,10 +71,15 @@ export function literalAddress(url: URL): string | undefined {
   return isIP(bare) === 0 ? undefined : bare
 }
 
+/** @param address an IP address; with or without the brackets of a URL */
+export function isLoopbackAddress(address: string): boolean {
+  return isIn(address, LOOPBACK)
+}
+
 /** Whether a URL names this machine as its host, as `localhost` does by definition (RFC 6761, 6.3). Nothing is looked up. */
-export function isLoopback(url: URL): boolean {
+export function isLoopbackUrl(url: URL): boolean {
   const address = literalAddress(url)
-  return address === undefined ? /^(?:.+\.)?localhost\.?$/.test(url.hostname) : isIn(address, LOOPBACK)
+  return address === undefined ? /^(?:.+\.)?localhost\.?$/.test(url.hostname) : isLoopbackAddress(address)
 }
 
 /**

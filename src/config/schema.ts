@@ -7,7 +7,8 @@ import { normalize } from 'node:path'
 import { z } from 'zod'
 import { parsePublicKey } from '../nix/key.ts'
 import { parsePathPattern } from '../nix/path-pattern.ts'
-import { checkListenAddress, checkPeerAddress, isLoopback, parseHostPort } from './address.ts'
+import { checkListenAddress, checkPeerAddress, parseHostPort } from './address.ts'
+import { isLoopbackAddress } from './ip-address.ts'
 import { parseSize } from './size.ts'
 
 /** A string that `parse` takes; its error is the message. */
@@ -52,7 +53,7 @@ const publicKey = parsed(parsePublicKey)
 const hostPort = parsed(parseHostPort)
 const loopbackPort = parsed((text) => {
   const address = parseHostPort(text)
-  if (!isLoopback(address.host)) {
+  if (!isLoopbackAddress(address.host)) {
     throw new RangeError(
       `expected a loopback address: the cache is for this machine's own Nix; others come by [peer], got ${text}`,
     )

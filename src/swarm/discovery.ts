@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { networkInterfaces } from 'node:os'
 import type { Libp2p } from '@libp2p/interface'
-import { formatHostPort, isLoopback } from '../config/address.ts'
-import { isLanAddress } from '../config/ip-address.ts'
+import { formatHostPort } from '../config/address.ts'
+import { isLanAddress, isLoopbackAddress } from '../config/ip-address.ts'
 import { DIAL_REST_FLOOR_MS, HELLO_TOLD_MAX_COUNT } from '../limits.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
@@ -75,7 +75,7 @@ export async function createDiscovery(deps: {
     own: () => own,
     mayAsk: (host) =>
       interfaces === undefined
-        ? isLanAddress(host) && !isLoopback(host)
+        ? isLanAddress(host) && !isLoopbackAddress(host)
         : links().some((link) => link.has(host)),
     onMet: met,
     stopwatch,

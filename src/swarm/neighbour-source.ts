@@ -6,7 +6,7 @@ import {
   NEIGHBOUR_SILENT_MS,
   NEIGHBOUR_WAIT_MS,
 } from '../limits.ts'
-import { isLoopback, isPrivateAddress, literalAddress } from '../config/ip-address.ts'
+import { isLoopbackUrl, isPrivateAddress, literalAddress } from '../config/ip-address.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import { COST, SourceFaultError, SourceLieError, SourceRestingError } from '../source.ts'
@@ -62,7 +62,7 @@ export function openNeighbour(
     id: sourceId,
     cost,
     knowsDifferences: () => knowsDifferences,
-    isOnLoopback: isLoopback(url),
+    isOnLoopback: isLoopbackUrl(url),
   })
   const cache = createUpstream(
     {

@@ -4,10 +4,10 @@ import {
   checkListenAddress,
   checkPeerAddress,
   formatHostPort,
-  isLoopback,
   isOurs,
   parseHostPort,
 } from '../../src/config/address.ts'
+import { isLoopbackAddress } from '../../src/config/ip-address.ts'
 
 for (const [text, host, port] of [
   ['127.0.0.1:6277', '127.0.0.1', 6277],
@@ -51,7 +51,8 @@ for (const [host, expected] of [
   ['0.0.0.0', false],
   ['::', false],
 ] as const) {
-  void test(`${host} is ${expected ? '' : 'no '}loopback`, () => assert.equal(isLoopback(host), expected))
+  void test(`${host} is ${expected ? '' : 'no '}loopback`, () =>
+    assert.equal(isLoopbackAddress(host), expected))
 }
 
 const OWN = { host: '127.0.0.1', port: 6277 }

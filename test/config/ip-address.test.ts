@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { hostKey, isLanAddress, isLoopback, isPrivateAddress } from '../../src/config/ip-address.ts'
+import { hostKey, isLanAddress, isLoopbackUrl, isPrivateAddress } from '../../src/config/ip-address.ts'
 
 const PRIVATE = [
   '0.0.0.0',
@@ -104,5 +104,5 @@ const LOOPBACK: [host: string, is: boolean][] = [
 ]
 for (const [host, is] of LOOPBACK) {
   test(`${is ? '' : 'not '}on loopback: ${host}`, () =>
-    assert.equal(isLoopback(new URL(`http://${host}:1/`)), is))
+    assert.equal(isLoopbackUrl(new URL(`http://${host}:1/`)), is))
 }

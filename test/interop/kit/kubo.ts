@@ -9,7 +9,7 @@ import { createReadStream } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isLoopback } from '../../../src/config/address.ts'
+import { isLoopbackAddress } from '../../../src/config/ip-address.ts'
 import { workDir } from './cleanup.ts'
 import { bounded, run } from './command.ts'
 import type { Input } from './command.ts'
@@ -137,7 +137,7 @@ function isSettings(value: Settings[string] | undefined): value is Settings {
 function outwards(value: unknown): string[] {
   if (typeof value === 'string') {
     const [, kind, host = ''] = /^\/(ip4|ip6|dns\w*)\/([^/]+)/.exec(value) ?? []
-    const leaves = kind === undefined ? value === 'auto' || value.includes('://') : !isLoopback(host)
+    const leaves = kind === undefined ? value === 'auto' || value.includes('://') : !isLoopbackAddress(host)
     return leaves ? [value] : []
   }
   return typeof value === 'object' && value !== null ? Object.values(value).flatMap(outwards) : []
