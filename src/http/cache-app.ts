@@ -7,6 +7,7 @@ import type { ByteRange, ReadOptions, SourceId } from '../source.ts'
 import type { NarLister } from '../substitute/list-nar.ts'
 import type { VerifiedNarInfo } from '../substitute/policy.ts'
 import type { Resolver } from '../substitute/resolve.ts'
+import type { Transfer } from '../substitute/transfer.ts'
 import type { Transfers } from '../substitute/transfers.ts'
 import { notFound, refusal } from './answer.ts'
 import type { Answer, Headers } from './answer.ts'
@@ -104,16 +105,14 @@ export function createCacheApp(deps: CacheAppDeps, config: CacheAppConfig): Hono
     async nar(narHash, options) {
       const info = await resolver.byNarHash(narHash, options)
       if (info === undefined) return undefined
-      let from: SourceId | undefined
+      let transfer: Transfer | undefined
       return {
         narSize: info.narSize,
         async open(range: ByteRange, inner: ReadOptions) {
-          const transfer = await transfers.open(info, range, inner)
-          const bytes = transfer.read(range, inner)
-          from = transfer.from
-          return bytes
+          transfer = await transfers.open(info, range, inner)
+          return transfer.read(range, inner)
         },
-        headers: () => sourceHeader(from),
+        headers: () => sourceHeader(transfer?.from),
       }
     },
   }

@@ -28,20 +28,11 @@ export function partPath(dir: string, narHash: NarHash): string {
   return `${narPath(dir, narHash)}.part`
 }
 
-/**
- * Opens a plain file for reading (or for reading and writing), and nothing else: no symlink is followed and a FIFO
- * does not block.
- *
- * @throws SpoolCorruptError
- */
-export async function openPlainFile(
-  path: string,
-  write = false,
-): Promise<{ handle: FileHandle; size: number }> {
+/** Opens a plain file for reading and writing, and nothing else. @throws SpoolCorruptError */
+export async function openPlainFile(path: string): Promise<{ handle: FileHandle; size: number }> {
   let handle: FileHandle | undefined
   try {
-    const access = write ? constants.O_RDWR : constants.O_RDONLY
-    handle = await open(path, READ_FLAGS | access)
+    handle = await open(path, READ_FLAGS | constants.O_RDWR)
     const stat = await handle.stat()
     if (!stat.isFile()) throw new Error('expected a plain file')
     return { handle, size: stat.size }
@@ -72,7 +63,7 @@ export interface ChunkOptions extends CallOptions {
  * @throws SpoolCorruptError when the file ends before the range does, cannot be read, or is not as it was `sealed`
  */
 export async function* readChunks(
-  handle: FileHandle,
+  fd: number,
   path: string,
   range: ByteRange,
   { signal, buffers, sealed }: ChunkOptions,
@@ -83,11 +74,9 @@ export async function* readChunks(
     const length = Math.min(most, range.end - at)
     // Not from Node's pool: a chunk may be transferred to another thread.
     const chunk = buffers?.next(length) ?? Buffer.allocUnsafeSlow(length)
-    await fillBuffer(path, at, chunk, (filled) =>
-      readAsync(handle.fd, chunk, filled, length - filled, at + filled),
-    )
+    await fillBuffer(path, at, chunk, (filled) => readAsync(fd, chunk, filled, length - filled, at + filled))
     at += length
-    if (sealed !== undefined && stampOf(handle.fd).mark !== sealed.mark) {
+    if (sealed !== undefined && stampOf(fd).mark !== sealed.mark) {
       throw new SpoolCorruptError(path, 'has changed since it was written')
     }
     yield chunk
@@ -95,8 +84,7 @@ export async function* readChunks(
 }
 
 /**
- * Fills the buffer from `offset` on with bytes of a file that has `size` of them. Opened, looked at and closed at once,
- * since a way to another thread and back costs more than these do on a local disk; read in the thread pool.
+ * Fills the buffer from `offset` on with bytes of a file that has `size` of them, read in the thread pool.
  *
  * @returns what tells whether a later read finds the same file unchanged
  * @throws SpoolCorruptError
@@ -107,11 +95,8 @@ export async function readFileInto(
   offset: number,
   target: Uint8Array,
 ): Promise<Stamp> {
-  const fd = openForReading(path)
+  const fd = openWhole(path, size)
   try {
-    const stats = fstatSync(fd)
-    if (!stats.isFile()) throw new SpoolCorruptError(path, 'expected a plain file')
-    if (stats.size !== size) throw new SpoolCorruptError(path, `expected ${size} bytes, got ${stats.size}`)
     const read = (at: number): Promise<{ bytesRead: number }> =>
       readAsync(fd, target, at, target.length - at, offset + at)
     await fillBuffer(path, offset, target, read)
@@ -128,10 +113,22 @@ export function stampOf(fd: number): Stamp {
   return stamp.finish()
 }
 
-function openForReading(path: string): number {
+/**
+ * Opens a plain file of that size for reading: at once, since a way to another thread and back costs more on a local disk.
+ * The caller closes it.
+ *
+ * @throws SpoolCorruptError
+ */
+export function openWhole(path: string, size: number): number {
+  let fd: number | undefined
   try {
-    return openSync(path, READ_FLAGS)
+    fd = openSync(path, READ_FLAGS)
+    const stats = fstatSync(fd)
+    if (!stats.isFile()) throw new Error('expected a plain file')
+    if (stats.size !== size) throw new Error(`expected ${size} bytes, got ${stats.size}`)
+    return fd
   } catch (cause) {
+    if (fd !== undefined) closeSync(fd)
     if (isShortage(cause)) throw cause
     throw new SpoolCorruptError(path, cause instanceof Error ? cause.message : 'cannot be opened', { cause })
   }

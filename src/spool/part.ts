@@ -46,7 +46,7 @@ async function resume(
   const row = rows.part(narHash)
   if (row === undefined || row.narSize !== narSize) return undefined
   const path = partPath(dir, narHash)
-  const file = await openPlainFile(path, true).catch((error: unknown) => {
+  const file = await openPlainFile(path).catch((error: unknown) => {
     if (error instanceof SpoolCorruptError) return undefined
     throw error
   })

@@ -196,7 +196,7 @@ export function createSpoolFile(
     users++
     const leave = deps.enter()
     try {
-      for await (const chunk of readChunks(handle, path, range, options)) {
+      for await (const chunk of readChunks(handle.fd, path, range, options)) {
         throwIfAbandoned()
         yield chunk
       }

@@ -1,4 +1,4 @@
-import { lstatSync, rmSync } from 'node:fs'
+import { closeSync, lstatSync, rmSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import type { DatabaseSync } from 'node:sqlite'
@@ -17,7 +17,7 @@ import type { Stamp } from '../store/stamp.ts'
 import { SpoolBusyError, SpoolCorruptError, SpoolMissError, SpoolWriteError } from './errors.ts'
 import { createFading } from './fading.ts'
 import { createInUse } from './in-use.ts'
-import { checkRange, narPath, openPlainFile, partPath, readChunks, readFileInto } from './nar-file.ts'
+import { checkRange, narPath, openWhole, partPath, readChunks, readFileInto } from './nar-file.ts'
 import type { ChunkOptions } from './nar-file.ts'
 import { openPart, type OpenPart } from './part.ts'
 import { freeBytesAt, NO_LIMITS, type SpoolLimits } from './quota.ts'
@@ -184,12 +184,11 @@ export async function openSpool(deps: SpoolDeps): Promise<Spool> {
     const { path, bytes } = locate(narHash, range)
     const leave = inUse.enter(narHash)
     try {
-      const { handle, size } = await openPlainFile(path)
+      const fd = openWhole(path, bytes)
       try {
-        if (size !== bytes) throw new SpoolCorruptError(path, `expected ${bytes} bytes, got ${size}`)
-        yield* readChunks(handle, path, range, options)
+        yield* readChunks(fd, path, range, options)
       } finally {
-        await handle.close()
+        closeSync(fd)
       }
     } catch (error) {
       if (error instanceof SpoolCorruptError) forget(narHash, error)

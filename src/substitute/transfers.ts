@@ -52,7 +52,7 @@ import type { Way } from './ways.ts'
 
 export interface Transfers {
   /**
-   * Resolves when a reader of `range` would get its first byte at once.
+   * Resolves when a reader of `range` would get its first byte at once, from the disk or as soon as the disk has failed.
    *
    * @param range what will be read first; the whole NAR by default
    * @throws NoSourceError when no source gives it in time
@@ -232,31 +232,22 @@ export function createTransfers(deps: {
     throw new NoSourceError(`NAR ${narHash} of ${storePath}: its beginning went out wrong just now`)
   }
 
-  /** Undefined when it is not here, or its first bytes cannot be read. */
-  async function local(
-    info: VerifiedNarInfo,
-    range: ByteRange,
-    options: CallOptions,
-  ): Promise<Transfer | undefined> {
+  /**
+   * What is here, whose bytes are first looked at when they are read: a disk that does not give them any more is replaced by
+   * the network at that byte (P3). Undefined when it is not here.
+   */
+  async function local(info: VerifiedNarInfo, options: CallOptions): Promise<Transfer | undefined> {
     const reader = await locals.open(info, options)
     if (reader === undefined) return undefined
     const { narSize } = info
     const { from } = reader
-    try {
-      for await (const _ of reader.read(
-        { start: range.start, end: Math.min(range.start + 1, range.end) },
-        options,
-      ))
-        break
-    } catch (error) {
-      if (!(error instanceof BlockUnavailableError)) throw error
-      await locals.forget(info, error)
-      return undefined
-    }
+    let instead: Transfer | undefined
     return {
       narSize,
       verifiedTo: narSize,
-      from,
+      get from() {
+        return instead === undefined ? from : instead.from
+      },
       done: Promise.resolve(),
       async *read(wanted, inner) {
         let at = wanted.start
@@ -267,14 +258,33 @@ export function createTransfers(deps: {
           }
         } catch (error) {
           if (!(error instanceof BlockUnavailableError)) throw error
-          // Collected or rotten under us: the network goes on from the byte where the disk stopped (P3).
           await locals.forget(info, error)
-          yield* (await begin(info, inner)).read({ start: at, end: wanted.end }, inner)
+          const rest = { start: at, end: wanted.end }
+          // Once bytes went out there is no 404 any more: then it takes the time it takes.
+          instead = at === wanted.start ? await remote(info, rest, inner) : await begin(info, inner)
+          yield* instead.read(rest, inner)
         } finally {
           const bytes = at - wanted.start
           tally.wentOut(from, bytes, bytes === narSize)
         }
       },
+    }
+  }
+
+  /** @throws NoSourceError when no source gives the first byte in time */
+  async function remote(info: VerifiedNarInfo, range: ByteRange, options: CallOptions): Promise<Transfer> {
+    const deadline = AbortSignal.timeout(NAR_FIRST_BYTE_DEADLINE_MS)
+    const signal = AbortSignal.any([options.signal, deadline])
+    try {
+      const transfer = await begin(info, { signal })
+      await transfer.firstByte(range, { signal })
+      return transfer
+    } catch (error) {
+      if (error instanceof NoSourceError || options.signal.aborted) throw error
+      const reason = deadline.aborted
+        ? `no verified byte within ${NAR_FIRST_BYTE_DEADLINE_MS} ms`
+        : messageOf(error)
+      throw new NoSourceError(`NAR ${info.narHash} of ${info.storePath}: ${reason}`, { cause: error })
     }
   }
 
@@ -290,25 +300,11 @@ export function createTransfers(deps: {
       hints.claimed(info)
       const range = wanted ?? { start: 0, end: info.narSize }
       if (range.start > 0) await refuseWrongBeginning(info, options)
-      const here = await local(info, range, options)
-      if (here !== undefined) return here
-      const deadline = AbortSignal.timeout(NAR_FIRST_BYTE_DEADLINE_MS)
-      const signal = AbortSignal.any([options.signal, deadline])
-      try {
-        const transfer = await begin(info, { signal })
-        await transfer.firstByte(range, { signal })
-        return transfer
-      } catch (error) {
-        if (error instanceof NoSourceError || options.signal.aborted) throw error
-        const reason = deadline.aborted
-          ? `no verified byte within ${NAR_FIRST_BYTE_DEADLINE_MS} ms`
-          : messageOf(error)
-        throw new NoSourceError(`NAR ${info.narHash} of ${info.storePath}: ${reason}`, { cause: error })
-      }
+      return (await local(info, options)) ?? remote(info, range, options)
     },
 
     async fetch(info, options) {
-      if ((await local(info, { start: 0, end: info.narSize }, options)) !== undefined) return
+      if ((await locals.open(info, options)) !== undefined) return
       await (await begin(info, options)).whole(options)
     },
 
