@@ -43,7 +43,7 @@ const quiet = (): void => {}
 const log: Log = { debug: quiet, info: quiet, warn: quiet, error: quiet }
 const clock = (): number => performance.now()
 const signal = AbortSignal.timeout(600_000)
-const layout = layoutNar(await walkStorePath(older, { signal }))
+const layout = { ...layoutNar(await walkStorePath(older, { signal })), frameMark: 0 }
 const { narSize } = layout
 const rewrites = rebuildPairs(pairs)
 const [itself] = rewrites

@@ -11,7 +11,7 @@ import { rewritingOfRebuild } from '../kit/rebuild-rewriting.ts'
 
 const { path, pairs } = JSON.parse(process.argv[2] ?? '{}') as { path: string; pairs: number }
 const signal = AbortSignal.timeout(600_000)
-const layout = layoutNar(await walkStorePath(path, { signal }))
+const layout = { ...layoutNar(await walkStorePath(path, { signal })), frameMark: 0 }
 const { narSize } = layout
 const rewrites = rebuildPairs(pairs)
 const [itself] = rewrites

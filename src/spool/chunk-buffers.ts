@@ -15,7 +15,7 @@ export function chunkOptions({ signal, reuse = false }: ReadOptions): ChunkOptio
   return reuse ? { signal, buffers: createChunkBuffers() } : { signal }
 }
 
-function createChunkBuffers(): ChunkBuffers {
+export function createChunkBuffers(): ChunkBuffers {
   let spare: Uint8Array | undefined
   let latest: Uint8Array | undefined
   return {

@@ -1,13 +1,14 @@
 import type { CID } from 'multiformats/cid'
 import { blockMatches } from '../dag/cid.ts'
 import { createLeafBuffers } from '../dag/leaf-buffers.ts'
+import { LEAF_BYTES, leafSize } from '../dag/profile.ts'
 import { LOCAL_BLOCKS_BUFFERS_COUNT, LOCAL_BLOCKS_WARNED_MAX_COUNT } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
-import type { LocalStore } from '../store/local-store.ts'
-import type { Stamp } from '../store/stamp.ts'
+import type { LocalStore, NarReader } from '../store/local-store.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { StorePath } from '../nix/store-path.ts'
+import { createChunkBuffers } from './chunk-buffers.ts'
 import { SpoolMissError } from './errors.ts'
 import type { LeafIndex, LeafLocation } from './leaf-index.ts'
 import { createProofs } from './proofs.ts'
@@ -27,6 +28,15 @@ export interface LocalBlocks {
    * for each of its leaves.
    */
   lendLeaf(leaf: KnownLeaf, scope: BlockScope, options: CallOptions): Promise<LentBlock | undefined>
+  /**
+   * Bytes of such a NAR for a reader with `reuse`, as long as each leaf was hashed before and its files are as they were:
+   * nobody has to ask which leaf it is. Ends at the first that is not so.
+   */
+  readProved(
+    nar: KnownNar,
+    range: ByteRange,
+    options: CallOptions,
+  ): AsyncGenerator<Uint8Array, void, undefined>
   /** Bytes of the block if the index knows it, without a look at the disk. */
   size(cid: CID, scope: BlockScope): number | undefined
 }
@@ -36,15 +46,18 @@ interface GetOptions extends CallOptions {
   readonly into?: Uint8Array
 }
 
-interface KnownLeaf {
-  readonly cid: CID
+interface KnownNar {
   readonly narHash: NarHash
   readonly narSize: number
+  /** As the index has them; asked for otherwise. */
+  readonly storePaths?: readonly StorePath[]
+}
+
+interface KnownLeaf extends KnownNar {
+  readonly cid: CID
   /** In the NAR. */
   readonly offset: number
   readonly size: number
-  /** As the index has them; asked for otherwise. */
-  readonly storePaths?: readonly StorePath[]
 }
 
 export interface LentBlock {
@@ -56,7 +69,7 @@ export interface LentBlock {
 export function createLocalBlocks(deps: {
   index: LeafIndex
   spool: Pick<Spool, 'has' | 'readInto'>
-  store?: LocalStore
+  store?: Pick<LocalStore, 'openNar'>
   log: Log
   clock?: () => number
 }): LocalBlocks {
@@ -80,47 +93,35 @@ export function createLocalBlocks(deps: {
   const findLeaf = (digest: Uint8Array, scope: BlockScope): LeafLocation[] =>
     index.locate(digest).filter((location) => scope === 'all' || location.shared)
 
-  /** The readers of one leaf: the spool's file, and each store path of the same NAR; these first where they are known. */
-  function* readers(location: LeafPlace, options: CallOptions): Generator<Reader> {
-    if (location.storePaths !== undefined) yield* storeReaders(location, location.storePaths, options)
-    const { narHash, offset } = location
+  /** Where the leaves of a NAR may be read: the spool's file, and each store path of the same NAR; these first where they are known. */
+  function* readers({ narHash, storePaths }: KnownNar): Generator<Reader> {
+    if (storePaths !== undefined) yield* storeReaders(storePaths)
     if (spool.has(narHash)) {
       yield {
         place: `spool:${narHash}`,
-        location,
-        range: rangeOf(location),
-        read: (target) => spool.readInto(narHash, offset, target),
+        open: () => Promise.resolve((start, target) => spool.readInto(narHash, start, target)),
       }
     }
-    if (location.storePaths !== undefined) return
-    yield* storeReaders(location, index.nar(narHash)?.storePaths ?? [], options)
+    if (storePaths !== undefined) return
+    yield* storeReaders(index.nar(narHash)?.storePaths ?? [])
   }
 
-  function* storeReaders(
-    location: LeafPlace,
-    paths: readonly StorePath[],
-    options: CallOptions,
-  ): Generator<Reader> {
+  function* storeReaders(paths: readonly StorePath[]): Generator<Reader> {
     if (store === undefined) return
-    const range = rangeOf(location)
-    for (const path of paths) {
-      yield {
-        place: `store:${path}`,
-        location,
-        range,
-        read: (target) => store.readNarInto(path, range, target, options),
-      }
-    }
+    for (const path of paths)
+      yield { place: `store:${path}`, open: (options) => store.openNar(path, options) }
   }
 
   const tryRead = async (
     cid: CID,
-    { place, location, range, read }: Reader,
+    location: LeafPlace,
+    { place, open }: Reader,
     target: Uint8Array,
-    { signal }: CallOptions,
+    options: CallOptions,
   ): Promise<boolean> => {
+    const range = { start: location.offset, end: location.offset + location.size }
     try {
-      const stamp = await read(target)
+      const stamp = await (await open(options))(range.start, target)
       if (proofs.has(place, location, stamp)) return true
       if (blockMatches(cid, target)) {
         proofs.add(place, location, stamp)
@@ -133,7 +134,7 @@ export function createLocalBlocks(deps: {
         'local blocks: bytes on disk are not what was indexed, they are not given to anyone',
       )
     } catch (error) {
-      signal.throwIfAborted()
+      options.signal.throwIfAborted()
       // Removed since `has`.
       if (error instanceof SpoolMissError) return false
       warnOnce(place, { place, ...range, err: error }, 'local blocks: a block cannot be read from disk')
@@ -173,8 +174,8 @@ export function createLocalBlocks(deps: {
     target: Uint8Array,
     options: CallOptions,
   ): Promise<boolean> => {
-    for (const reader of readers(location, options)) {
-      if (await tryRead(cid, reader, target, options)) return true
+    for (const reader of readers(location)) {
+      if (await tryRead(cid, location, reader, target, options)) return true
     }
     return false
   }
@@ -211,6 +212,29 @@ export function createLocalBlocks(deps: {
       return lend(leaf.cid, scope, options)
     },
 
+    async *readProved(nar, range, options) {
+      const first = leafAt(nar, range.start)
+      const [reader] = [...readers(nar)].filter(({ place }) => proofs.knows(place, first))
+      if (reader === undefined) return
+      try {
+        const read = await reader.open(options)
+        const chunks = createChunkBuffers()
+        for (let { start } = range; start < range.end;) {
+          options.signal.throwIfAborted()
+          const leaf = leafAt(nar, start)
+          if (!proofs.knows(reader.place, leaf)) return
+          const bytes = chunks.next(leaf.size)
+          if (!proofs.has(reader.place, leaf, await read(leaf.offset, bytes))) return
+          const end = Math.min(leaf.offset + leaf.size, range.end)
+          yield bytes.subarray(start - leaf.offset, end - leaf.offset)
+          start = end
+        }
+      } catch {
+        // Whoever reads on by leaf is told why it cannot be had.
+        options.signal.throwIfAborted()
+      }
+    },
+
     size(cid, scope) {
       const { digest } = cid.multihash
       return findNode(digest, scope)?.length ?? findLeaf(digest, scope)[0]?.size
@@ -220,15 +244,13 @@ export function createLocalBlocks(deps: {
 
 type LeafPlace = Pick<LeafLocation, 'narHash' | 'narSize' | 'offset' | 'size'> & Pick<KnownLeaf, 'storePaths'>
 
-function rangeOf({ offset, size }: LeafPlace): ByteRange {
-  return { start: offset, end: offset + size }
+function leafAt({ narSize }: KnownNar, at: number): { offset: number; size: number; narSize: number } {
+  const index = Math.floor(at / LEAF_BYTES)
+  return { offset: index * LEAF_BYTES, size: leafSize(narSize, index), narSize }
 }
 
 interface Reader {
   /** For the log. */
   place: string
-  location: LeafPlace
-  range: ByteRange
-  /** Fills the buffer with the bytes of the range. */
-  read: (target: Uint8Array) => Promise<Stamp>
+  open: (options: CallOptions) => Promise<NarReader>
 }

@@ -8,6 +8,8 @@ import { createFading } from './fading.ts'
  * leaf need not be hashed again each time it goes out (docs/adr/012).
  */
 export interface Proofs {
+  /** Whether it was hashed, whatever became of its files since. */
+  knows(place: string, leaf: LeafPlace): boolean
   /** Whether bytes that were just read with this stamp are those that were hashed. */
   has(place: string, leaf: LeafPlace, stamp: Stamp): boolean
   /** They were just read, with this stamp, and their hash is right. */
@@ -31,12 +33,13 @@ const MARKS_MAX_COUNT = 255
 export function createProofs(deps: { clock: () => number }): Proofs {
   const { clock } = deps
   const places = createFading<string, Proved>({ max: PROOFS_MAX_COUNT, maxAgeMs: PROOF_MAX_AGE_MS, clock })
+  const markOf = (place: string, { offset }: LeafPlace): string | undefined => {
+    const proved = places.get(place)
+    return proved?.marks[(proved.leaves[offset / LEAF_BYTES] ?? 0) - 1]
+  }
   return {
-    has(place, { offset }, { mark }) {
-      const proved = places.get(place)
-      const number = proved?.leaves[offset / LEAF_BYTES] ?? 0
-      return number > 0 && proved?.marks[number - 1] === mark
-    },
+    knows: (place, leaf) => markOf(place, leaf) !== undefined,
+    has: (place, leaf, { mark }) => markOf(place, leaf) === mark,
     add(place, { narSize, offset }, { mark, changedMs }) {
       // A second write within the same tick of the kernel's clock would leave no trace.
       const settledMs = changedMs % 1000 === 0 ? PROOF_SETTLED_COARSE_MS : PROOF_SETTLED_MS

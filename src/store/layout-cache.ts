@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { lstatSync } from 'node:fs'
 import { LRUCache } from 'lru-cache'
 import { STORE_LAYOUTS_MAX_BYTES, STORE_LAYOUTS_MAX_COUNT } from '../limits.ts'
@@ -7,9 +8,14 @@ import type { CallOptions } from '../source.ts'
 import { orChanged } from './errors.ts'
 import { walkStorePath } from './walk.ts'
 
+export interface StoreLayout extends NarLayout {
+  /** Of its frame: a file renamed beside others leaves no trace in them, but moves their bytes in the NAR. */
+  readonly frameMark: number
+}
+
 export interface LayoutCache {
   /** The layout of the tree at a physical path; walks it once for all who ask meanwhile. */
-  get(path: string, options: CallOptions): Promise<NarLayout>
+  get(path: string, options: CallOptions): Promise<StoreLayout>
   /** For a layout that turned out to be wrong. */
   drop(path: string): void
   /** Ends walks that are under way. */
@@ -17,7 +23,7 @@ export interface LayoutCache {
 }
 
 interface Cached {
-  readonly layout: NarLayout
+  readonly layout: StoreLayout
   readonly mark: string
 }
 
@@ -30,12 +36,12 @@ export function createLayoutCache(): LayoutCache {
     maxSize: STORE_LAYOUTS_MAX_BYTES,
     sizeCalculation: ({ layout }) => bytesOf(layout),
   })
-  const walks = new Map<string, Promise<NarLayout>>()
+  const walks = new Map<string, Promise<StoreLayout>>()
   const closing = new AbortController()
 
   /** Not by the signal of whoever asked first: others wait for the same walk. */
-  const walk = async (path: string, mark: string): Promise<NarLayout> => {
-    const layout = layoutNar(await walkStorePath(path, { signal: closing.signal }))
+  const walk = async (path: string, mark: string): Promise<StoreLayout> => {
+    const layout = withMark(layoutNar(await walkStorePath(path, { signal: closing.signal })))
     cache.set(path, { layout, mark })
     return layout
   }
@@ -67,6 +73,10 @@ export function createLayoutCache(): LayoutCache {
 function markOf(path: string): string {
   const { dev, ino, ctimeMs } = orChanged(path, () => lstatSync(path))
   return `${dev} ${ino} ${ctimeMs}`
+}
+
+function withMark(layout: NarLayout): StoreLayout {
+  return { ...layout, frameMark: createHash('sha256').update(layout.frame).digest().readInt32BE() }
 }
 
 function bytesOf({ frame, files }: NarLayout): number {

@@ -1,10 +1,9 @@
 import type { Log } from '../log.ts'
-import type { NarLayout } from '../nix/nar-layout.ts'
 import type { HashPart, StorePath } from '../nix/store-path.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
 import { StorePathChangedError, StorePathNotValidError } from './errors.ts'
 import { createLayoutCache } from './layout-cache.ts'
-import type { LayoutCache } from './layout-cache.ts'
+import type { LayoutCache, StoreLayout } from './layout-cache.ts'
 import { readNarInto, streamNar } from './nar-stream.ts'
 import { openPathInfos } from './path-info.ts'
 import type { PathInfo, PathInfos } from './path-info.ts'
@@ -28,8 +27,13 @@ export interface LocalStore {
   readNar(path: StorePath, range: ByteRange | undefined, options: CallOptions): AsyncIterable<Uint8Array>
   /** The same bytes of a range into a buffer as long as it is. @throws as `readNar` */
   readNarInto(path: StorePath, range: ByteRange, target: Uint8Array, options: CallOptions): Promise<Stamp>
+  /** The same for who reads many ranges: whether the path is valid is looked at once, its files each time. @throws as `readNar` */
+  openNar(path: StorePath, options: CallOptions): Promise<NarReader>
   close(): void
 }
+
+/** Bytes of a NAR from `start` on, as many as the buffer is long. @throws StorePathChangedError */
+export type NarReader = (start: number, target: Uint8Array) => Promise<Stamp>
 
 export interface LocalStoreConfig {
   /** Logical, as in store paths: `/nix/store`. */
@@ -57,6 +61,12 @@ export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): Lo
       withLayout({ infos, layouts, directory }, path, options, (layout) =>
         readNarInto(layout, range, target),
       ),
+    async openNar(path, options) {
+      const layout = await withLayout({ infos, layouts, directory }, path, options, (found) =>
+        Promise.resolve(found),
+      )
+      return (start, target) => readNarInto(layout, { start, end: start + target.length }, target)
+    },
     close() {
       layouts.close()
       infos.close()
@@ -90,7 +100,7 @@ async function withLayout<T>(
   { infos, layouts, directory }: StoreParts,
   path: StorePath,
   options: CallOptions,
-  use: (layout: NarLayout) => Promise<T>,
+  use: (layout: StoreLayout) => Promise<T>,
 ): Promise<T> {
   const narSize = infos.narSizeOf(path)
   if (narSize === undefined) throw new StorePathNotValidError(path)

@@ -7,6 +7,7 @@ import { checkRange, sliceLayout } from '../nix/nar-layout.ts'
 import type { NarFilePiece, NarLayout } from '../nix/nar-layout.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
 import { orChanged, StorePathChangedError } from './errors.ts'
+import type { StoreLayout } from './layout-cache.ts'
 import { createStamp } from './stamp.ts'
 import type { Stamp, StampBuilder } from './stamp.ts'
 
@@ -39,12 +40,12 @@ export async function* streamNar(
  * @returns what tells whether a later read of the range reads the same files unchanged
  * @throws as `streamNar`; RangeError when the buffer is not as long as the range
  */
-export async function readNarInto(layout: NarLayout, range: ByteRange, target: Uint8Array): Promise<Stamp> {
+export async function readNarInto(layout: StoreLayout, range: ByteRange, target: Uint8Array): Promise<Stamp> {
   checkRange(layout, range)
   if (target.length !== range.end - range.start) {
     throw new RangeError(`expected a buffer of ${range.end - range.start} bytes, got ${target.length}`)
   }
-  const stamp = createStamp()
+  const stamp = createStamp(layout.frameMark)
   await fill(layout, range, target, stamp)
   return stamp.finish()
 }

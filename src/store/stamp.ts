@@ -16,10 +16,14 @@ export interface StampBuilder {
 const FNV_OFFSET = 0x811c9dc5
 const FNV_PRIME = 0x01000193
 
-/** Folded into one number and a count, since a leaf may come from thousands of files. */
-export function createStamp(): StampBuilder {
+/**
+ * Folded into one number and a count, since a leaf may come from thousands of files.
+ *
+ * @param between stands for the bytes that came from no file
+ */
+export function createStamp(between = 0): StampBuilder {
   let files = 0
-  let fold = FNV_OFFSET
+  let fold = Math.imul(FNV_OFFSET ^ between, FNV_PRIME)
   let changedMs = 0
   const mix = (value: number): void => {
     // Both halves: inodes and µs of a time do not fit into 32 bits.

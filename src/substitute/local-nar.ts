@@ -36,9 +36,34 @@ export async function* readSealedNar(
   }
 }
 
-/** @param nar.storePaths as the index has them, if they are known @throws BlockUnavailableError at the first leaf that is not here any more, or not as it was */
+interface LocalNar {
+  readonly narHash: NarHash
+  readonly root: CID
+  readonly narSize: number
+  /** As the index has them, if they are known. */
+  readonly storePaths?: readonly StorePath[]
+}
+
+/** @throws BlockUnavailableError at the first leaf that is not here any more, or not as it was */
 export async function* readLocalNar(
-  nar: { narHash: NarHash; root: CID; narSize: number; storePaths?: readonly StorePath[] },
+  nar: LocalNar,
+  range: ByteRange,
+  blocks: LocalBlocks,
+  scope: 'shared' | 'all',
+  options: ReadOptions,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let at = range.start
+  if (options.reuse === true) {
+    for await (const bytes of blocks.readProved(nar, range, options)) {
+      at += bytes.length
+      yield bytes
+    }
+  }
+  if (at < range.end) yield* readLeaves(nar, { start: at, end: range.end }, blocks, scope, options)
+}
+
+async function* readLeaves(
+  nar: LocalNar,
   range: ByteRange,
   blocks: LocalBlocks,
   scope: 'shared' | 'all',

@@ -172,6 +172,7 @@ export function testBlocks(
     get: (cid: CID) => Promise.resolve(blocks.get(cid.toString())),
     lend,
     lendLeaf: ({ cid }) => lend(cid),
+    async *readProved() {},
     size: (cid: CID) => blocks.get(cid.toString())?.byteLength,
   }
 }

@@ -5,6 +5,7 @@ import { StorePathChangedError, StorePathNotValidError } from '../../src/store/e
 import type { LocalStore } from '../../src/store/local-store.ts'
 import type { PathInfo } from '../../src/store/path-info.ts'
 import { STORE_DIR } from '../nix/genuine.ts'
+import { openByRanges } from '../store/open-by-ranges.ts'
 
 /** A Nix store without a Nix: rows, and the bytes that its files would make. */
 export interface MemoryStore extends LocalStore {
@@ -70,6 +71,9 @@ export function memoryStore(): MemoryStore {
       signal.throwIfAborted()
       target.set(range(path, start, end))
       return { mark: `${changes} ${writes}`, changedMs: 0 }
+    },
+    openNar(...asked) {
+      return openByRanges(this, ...asked)
     },
     close() {},
   }

@@ -37,6 +37,7 @@ function storeWith(files: Map<string, Uint8Array>) {
       yield bytes.subarray(range?.start, range?.end)
     },
     readNarInto: async () => assert.fail('publishing reads a NAR from its beginning to its end'),
+    openNar: async () => assert.fail('publishing reads a NAR from its beginning to its end'),
     close() {},
   }
   return store

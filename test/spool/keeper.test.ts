@@ -17,6 +17,7 @@ import type { LocalStore } from '../../src/store/local-store.ts'
 import { recordingLog } from '../kit/log.ts'
 import { tempDir } from '../kit/temp.ts'
 import { collect, leafOf, noise, options, pathIn, planOf, store as spooled } from './kit.ts'
+import { openByRanges } from '../store/open-by-ranges.ts'
 
 const PATH = parseStorePathBaseName('7c5zrpajq5ydlg2zbbnfs1l4lwbxsdqq-hello-2.12')
 
@@ -39,6 +40,9 @@ function storeWith(valid: Map<StorePath, { narHash: NarHash; bytes: Buffer }>): 
     async readNarInto(path, { start, end }, target) {
       target.set(valid.get(path)?.bytes.subarray(start, end) ?? assert.fail('not valid'))
       return { mark: 'of this test', changedMs: 0 }
+    },
+    openNar(...asked) {
+      return openByRanges(this, ...asked)
     },
     close() {},
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { mkdir, open, rm, symlink, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, open, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { test, type TestContext } from 'node:test'
+import { describe, it, test, type TestContext } from 'node:test'
 import { rawCid, sha256 } from '../../src/dag/cid.ts'
 import { LEAF_BYTES } from '../../src/dag/profile.ts'
 import { openLeafIndex } from '../../src/spool/leaf-index.ts'
@@ -170,6 +170,59 @@ test(
     assert.equal(log.lines.length, 1)
   },
 )
+
+describe('a NAR of the Nix store that was hashed before', { skip: skipWithoutNix() }, () => {
+  /** A folder of two files, `b` of 4 MiB, each of its leaves hashed once. */
+  async function hashed(t: TestContext) {
+    const { spool, index, log } = await blocksBench(t)
+    const real = await realStore(t)
+    const source = join(real.sources, 'folder')
+    await mkdir(source)
+    await writeFile(join(source, 'a'), noise(LEAF_BYTES + 500, 'a'))
+    await writeFile(join(source, 'b'), noise(4 * LEAF_BYTES, 'b'))
+    const path = real.add(source)
+    const nar = real.dump(path)
+    const plan = planOf(nar)
+    // Files that were made just now are not remembered.
+    const clock = () => Date.now() + 60_000
+    const blocks = createLocalBlocks({ index, spool, store: real.open(), log, clock })
+    index.put(plan, { shared: true, inSpool: false, storePath: path })
+    const known = { narHash: plan.narHash, narSize: nar.length, storePaths: [path] }
+    const readFrom = async (start: number, end = nar.length) => {
+      const copies: Buffer[] = []
+      for await (const bytes of blocks.readProved(known, { start, end }, options))
+        copies.push(Buffer.from(bytes))
+      return Buffer.concat(copies)
+    }
+    assert.equal((await readFrom(0)).length, 0)
+    const leafCids = [0, 1, 2, 3, 4, 5].map((leaf) => rawCid(sha256(leafOf(nar, leaf))))
+    for (const cid of leafCids) assert.ok(await blocks.get(cid, 'shared', options))
+    return { nar, blocks, readFrom, leafCids, folder: real.physical(path) }
+  }
+
+  it('is read on at any byte', async (t) => {
+    const { nar, readFrom } = await hashed(t)
+    assert.ok(nar.equals(await readFrom(0)))
+    assert.ok(nar.subarray(LEAF_BYTES - 1).equals(await readFrom(LEAF_BYTES - 1)))
+    assert.ok(nar.subarray(7, 9).equals(await readFrom(7, 9)))
+  })
+
+  it('ends before the first leaf of which a file was written since', async (t) => {
+    const { nar, readFrom, folder } = await hashed(t)
+    await rm(join(folder, 'b'))
+    await writeFile(join(folder, 'b'), noise(4 * LEAF_BYTES, 'b'))
+    assert.ok(nar.subarray(0, LEAF_BYTES).equals(await readFrom(0)))
+    assert.equal((await readFrom(2 * LEAF_BYTES)).length, 0)
+  })
+
+  it('is not known any more once a file beside has another name, which moves the bytes of all', async (t) => {
+    const { readFrom, leafCids, blocks, folder } = await hashed(t)
+    await rename(join(folder, 'a'), join(folder, 'c'))
+    for (let leaf = 0; leaf < leafCids.length; leaf++)
+      assert.equal((await readFrom(leaf * LEAF_BYTES)).length, 0)
+    for (const cid of leafCids) assert.equal(await blocks.get(cid, 'shared', options), undefined)
+  })
+})
 
 test('a lent block is right, and its buffer serves again only after it is released', async (t) => {
   const { spool, index, blocks } = await blocksBench(t)

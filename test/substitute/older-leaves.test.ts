@@ -1,3 +1,4 @@
+import { openByRanges } from '../store/open-by-ranges.ts'
 import assert from 'node:assert/strict'
 import { rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
@@ -60,7 +61,12 @@ async function bench(
     target.set(bytes.subarray(start, end))
     return { mark: 'as built', changedMs: 0 }
   }
-  const blocks = createLocalBlocks({ index, spool, log, store: { readNarInto } as LocalStore })
+  const blocks = createLocalBlocks({
+    index,
+    spool,
+    log,
+    store: { openNar: (...asked) => openByRanges({ readNarInto }, ...asked) },
+  })
   const built = nars.map(({ name, size }, at) => {
     const bytes = noise(size, `${name} ${at}`)
     const plan = planOf(bytes)

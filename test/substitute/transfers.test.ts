@@ -12,6 +12,7 @@ import { openSpool } from '../../src/spool/spool.ts'
 import type { Spool } from '../../src/spool/spool.ts'
 import { engine, flipped, MIB, narInfoOf, stream, tells, testPolicy, until } from './kit.ts'
 import type { Engine, TestStream } from './kit.ts'
+import { openByRanges } from '../store/open-by-ranges.ts'
 
 const nar = noise(3 * MIB + 777)
 const plan = planOf(nar)
@@ -39,6 +40,9 @@ function storeOf(told: NarInfo, files: { bytes: Uint8Array; reads: number }): Lo
       if (bytes.length < target.length) throw new Error('the file has become shorter')
       target.set(bytes)
       return { mark: `read ${files.reads}`, changedMs: 0 }
+    },
+    openNar(...asked) {
+      return openByRanges(this, ...asked)
     },
     close() {},
   }
@@ -92,8 +96,9 @@ describe('a NAR that is here', () => {
       Array.from({ length: 32 }, () => one.transfers.open(verified, undefined, options)),
     )
     assert.equal(opened.length, 32)
-    // One reading of the whole, and the first leaf of each.
-    assert.equal(files.reads, 1 + 32)
+    assert.equal(files.reads, 1)
+    for (const each of opened)
+      assert.deepEqual(await collect(each.read({ start: 0, end: 9 }, options)), nar.subarray(0, 9))
   })
   it('is served at any range, equal to the slice', async (t) => {
     const one = await node(t)
@@ -173,6 +178,18 @@ describe('a NAR that was here', () => {
       })
     }
   }
+  it('and whose first bytes are not there any more tells who gave it instead', async (t) => {
+    const upstream = stream('upstream', nar)
+    const one = await node(t, upstream)
+    await spooled(one.spool, nar)
+    const transfer = await one.transfers.open(verified, undefined, options)
+    assert.equal(transfer.from, 'spool')
+    await truncate(pathIn(one.dir, info.narHash), 0)
+    const chunks = transfer.read({ start: 0, end: nar.length }, options)[Symbol.asyncIterator]()
+    assert.equal((await chunks.next()).done, false)
+    assert.equal(transfer.from, 'upstream')
+    await chunks.return?.()
+  })
   it('and rots in mid-response is ended by the upstream, at the byte where the disk stopped', async (t) => {
     const upstream = stream('upstream', nar)
     const one = await node(t, upstream)
