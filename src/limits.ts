@@ -97,9 +97,8 @@ export const PAIRINGS_MAX_COUNT = 4
 
 // spool
 
+/** One chunk of a NAR; a reader has two of them, and there may be hundreds of readers (P6). */
 export const SPOOL_READ_BYTES = 1 * MIB
-/** The same for who follows a transfer, two of them at a time: there may be hundreds of such readers (P6). */
-export const SPOOL_CHUNK_BYTES = 512 * KIB
 /** So many new leaves, and what is on disk is noted: a crash costs no more, and `commit` has little left to wait for. */
 export const SPOOL_SAVE_LEAVES_COUNT = 16
 /** Last use is written no oftener than this; eviction by age needs no better. */

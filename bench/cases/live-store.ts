@@ -19,6 +19,8 @@ const FILE_BYTES = 200_000_000
 const SMALL_COUNT = 100
 const FIRST_ROUNDS = 5
 const WARM_ROUNDS = 15
+/** Not counted: 1 GB until V8 has compiled what it runs often. */
+const UNCOUNTED_ROUNDS = 5
 
 interface Rates {
   readonly first: number[]
@@ -67,14 +69,14 @@ async function benchPath(
       rates.first.push(first)
       rates.dumpAtFirst.push(dumped)
       if (round < FIRST_ROUNDS - 1) continue
-      // In turn, since the machine's speed drifts; the first round is not counted.
-      for (let warm = 0; warm <= WARM_ROUNDS; warm++) {
+      // In turn, since the machine's speed drifts.
+      for (let warm = 0; warm < UNCOUNTED_ROUNDS + WARM_ROUNDS; warm++) {
         const ours = await rate(url)
         const nix = await dump(path)
         const other = theirs === undefined ? undefined : await rate(theirs)
         const third = other === undefined ? '' : `, harmonia ${other.toFixed(0)}`
         note(`  ${what}, warm: ${ours.toFixed(0)}, nix-store ${nix.toFixed(0)}${third} MB/s`)
-        if (warm === 0) continue
+        if (warm < UNCOUNTED_ROUNDS) continue
         rates.warm.push(ours)
         rates.dump.push(nix)
         if (other !== undefined) rates.harmonia.push(other)

@@ -126,11 +126,14 @@ async function pump(chunks: ChunkReader, outgoing: ServerResponse, told: Telling
     for (;;) {
       const { done, value } = await next
       if (done === true) break
+      const turn = told.pace?.(value.byteLength)
+      if (turn !== undefined) await turn
+      // To the kernel first: the client has something to do while the next chunk is read.
+      const taken = written(outgoing, value)
       next = chunks.next()
       // Looked at in the next turn, if there is one.
       next.catch(() => {})
-      await told.pace?.(value.byteLength)
-      await written(outgoing, value)
+      await taken
       if (outgoing.destroyed) throw new ClientGoneError('the client closed the connection')
       sent += value.byteLength
     }

@@ -6,6 +6,7 @@ import { LOCAL_BLOCKS_BUFFERS_COUNT, LOCAL_BLOCKS_WARNED_MAX_COUNT } from '../li
 import type { Log } from '../log.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
 import type { LocalStore, NarReader } from '../store/local-store.ts'
+import type { Stamp } from '../store/stamp.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { StorePath } from '../nix/store-path.ts'
 import { createChunkBuffers } from './chunk-buffers.ts'
@@ -99,7 +100,11 @@ export function createLocalBlocks(deps: {
     if (spool.has(narHash)) {
       yield {
         place: `spool:${narHash}`,
-        open: () => Promise.resolve((start, target) => spool.readInto(narHash, start, target)),
+        open: () =>
+          Promise.resolve({
+            read: (start, target) => spool.readInto(narHash, start, target),
+            close: () => {},
+          }),
       }
     }
     if (storePaths !== undefined) return
@@ -121,7 +126,7 @@ export function createLocalBlocks(deps: {
   ): Promise<boolean> => {
     const range = { start: location.offset, end: location.offset + location.size }
     try {
-      const stamp = await (await open(options))(range.start, target)
+      const stamp = await readOnce(await open(options), range.start, target)
       if (proofs.has(place, location, stamp)) return true
       if (blockMatches(cid, target)) {
         proofs.add(place, location, stamp)
@@ -216,15 +221,16 @@ export function createLocalBlocks(deps: {
       const first = leafAt(nar, range.start)
       const [reader] = [...readers(nar)].filter(({ place }) => proofs.knows(place, first))
       if (reader === undefined) return
+      let opened: NarReader | undefined
       try {
-        const read = await reader.open(options)
+        opened = await reader.open(options)
         const chunks = createChunkBuffers()
         for (let { start } = range; start < range.end;) {
           options.signal.throwIfAborted()
           const leaf = leafAt(nar, start)
           if (!proofs.knows(reader.place, leaf)) return
           const bytes = chunks.next(leaf.size)
-          if (!proofs.has(reader.place, leaf, await read(leaf.offset, bytes))) return
+          if (!proofs.has(reader.place, leaf, await opened.read(leaf.offset, bytes))) return
           const end = Math.min(leaf.offset + leaf.size, range.end)
           yield bytes.subarray(start - leaf.offset, end - leaf.offset)
           start = end
@@ -232,6 +238,8 @@ export function createLocalBlocks(deps: {
       } catch {
         // Whoever reads on by leaf is told why it cannot be had.
         options.signal.throwIfAborted()
+      } finally {
+        opened?.close()
       }
     },
 
@@ -243,6 +251,14 @@ export function createLocalBlocks(deps: {
 }
 
 type LeafPlace = Pick<LeafLocation, 'narHash' | 'narSize' | 'offset' | 'size'> & Pick<KnownLeaf, 'storePaths'>
+
+async function readOnce(reader: NarReader, start: number, target: Uint8Array): Promise<Stamp> {
+  try {
+    return await reader.read(start, target)
+  } finally {
+    reader.close()
+  }
+}
 
 function leafAt({ narSize }: KnownNar, at: number): { offset: number; size: number; narSize: number } {
   const index = Math.floor(at / LEAF_BYTES)

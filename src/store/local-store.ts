@@ -4,7 +4,7 @@ import type { ByteRange, CallOptions } from '../source.ts'
 import { StorePathChangedError, StorePathNotValidError } from './errors.ts'
 import { createLayoutCache } from './layout-cache.ts'
 import type { LayoutCache, StoreLayout } from './layout-cache.ts'
-import { readNarInto, streamNar } from './nar-stream.ts'
+import { createNarReader, readNarInto, streamNar } from './nar-stream.ts'
 import { openPathInfos } from './path-info.ts'
 import type { PathInfo, PathInfos } from './path-info.ts'
 import type { Stamp } from './stamp.ts'
@@ -32,8 +32,12 @@ export interface LocalStore {
   close(): void
 }
 
-/** Bytes of a NAR from `start` on, as many as the buffer is long. @throws StorePathChangedError */
-export type NarReader = (start: number, target: Uint8Array) => Promise<Stamp>
+export interface NarReader {
+  /** Bytes of the NAR from `start` on, as many as the buffer is long; one call at a time. @throws StorePathChangedError */
+  read(start: number, target: Uint8Array): Promise<Stamp>
+  /** To be called once nothing is being read. */
+  close(): void
+}
 
 export interface LocalStoreConfig {
   /** Logical, as in store paths: `/nix/store`. */
@@ -65,7 +69,11 @@ export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): Lo
       const layout = await withLayout({ infos, layouts, directory }, path, options, (found) =>
         Promise.resolve(found),
       )
-      return (start, target) => readNarInto(layout, { start, end: start + target.length }, target)
+      const reader = createNarReader(layout)
+      return {
+        read: (start, target) => reader.read({ start, end: start + target.length }, target),
+        close: () => reader.close(),
+      }
     },
     close() {
       layouts.close()

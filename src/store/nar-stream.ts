@@ -41,26 +41,76 @@ export async function* streamNar(
  * @throws as `streamNar`; RangeError when the buffer is not as long as the range
  */
 export async function readNarInto(layout: StoreLayout, range: ByteRange, target: Uint8Array): Promise<Stamp> {
-  checkRange(layout, range)
-  if (target.length !== range.end - range.start) {
-    throw new RangeError(`expected a buffer of ${range.end - range.start} bytes, got ${target.length}`)
+  const reader = createNarReader(layout)
+  try {
+    return await reader.read(range, target)
+  } finally {
+    reader.close()
   }
-  const stamp = createStamp(layout.frameMark)
-  await fill(layout, range, target, stamp)
-  return stamp.finish()
+}
+
+/** The same for who reads range after range: the large file that was read last stays open for the next. */
+export function createNarReader(layout: StoreLayout): {
+  /** As `readNarInto`; one at a time. */
+  read(range: ByteRange, target: Uint8Array): Promise<Stamp>
+  close(): void
+} {
+  const latest = createLatestFile()
+  return {
+    async read(range, target) {
+      checkRange(layout, range)
+      if (target.length !== range.end - range.start) {
+        throw new RangeError(`expected a buffer of ${range.end - range.start} bytes, got ${target.length}`)
+      }
+      const stamp = createStamp(layout.frameMark)
+      await fill(layout, range, target, { stamp, latest })
+      return stamp.finish()
+    },
+    close: () => latest.close(),
+  }
+}
+
+/** The one file that stays open between two pieces of it. */
+interface LatestFile {
+  /** @throws StorePathChangedError */
+  open(path: string | Buffer): number
+  close(): void
+}
+
+function createLatestFile(): LatestFile {
+  let latest: { path: string | Buffer; fd: number } | undefined
+  const close = (): void => {
+    if (latest !== undefined) closeSync(latest.fd)
+    latest = undefined
+  }
+  return {
+    open(path) {
+      if (latest?.path === path) return latest.fd
+      close()
+      const fd = orChanged(path, () => openSync(path, OPEN_FLAGS))
+      latest = { path, fd }
+      return fd
+    },
+    close,
+  }
 }
 
 async function readChunk(layout: NarLayout, range: ByteRange): Promise<Uint8Array> {
   const chunk = Buffer.allocUnsafeSlow(range.end - range.start)
-  await fill(layout, range, chunk)
-  return chunk
+  const latest = createLatestFile()
+  try {
+    await fill(layout, range, chunk, { latest })
+    return chunk
+  } finally {
+    latest.close()
+  }
 }
 
 async function fill(
   layout: NarLayout,
   range: ByteRange,
   chunk: Uint8Array,
-  stamp?: StampBuilder,
+  { stamp, latest }: { stamp?: StampBuilder; latest: LatestFile },
 ): Promise<void> {
   let filled = 0
   let files = 0
@@ -76,7 +126,7 @@ async function fill(
     filled += size
     files += 1
     if (size < STORE_SYNC_READ_BYTES) readPiece(piece, target, stamp)
-    else await readLargePiece(piece, target, stamp)
+    else await readLargePiece(piece, target, latest, stamp)
     if (files % STORE_TURN_COUNT === 0) await setImmediate()
     hadTurn ||= size >= STORE_SYNC_READ_BYTES || files % STORE_TURN_COUNT === 0
   }
@@ -101,26 +151,27 @@ function readPiece(piece: NarFilePiece, target: Uint8Array, stamp?: StampBuilder
 }
 
 /** In the thread pool: cold contents of this size take a disk longer than anybody else should wait. */
-async function readLargePiece(piece: NarFilePiece, target: Uint8Array, stamp?: StampBuilder): Promise<void> {
+async function readLargePiece(
+  piece: NarFilePiece,
+  target: Uint8Array,
+  latest: LatestFile,
+  stamp?: StampBuilder,
+): Promise<void> {
   const { path } = piece.file
-  const fd = orChanged(path, () => openSync(path, OPEN_FLAGS))
-  try {
-    let done = 0
-    while (done < target.length) {
-      const at = piece.from + done
-      const { bytesRead } = await readAsync(fd, target, done, target.length - done, at).catch(
-        (error: unknown) =>
-          orChanged(path, () => {
-            throw error
-          }),
-      )
-      if (bytesRead === 0) throw changed(piece, `ends at byte ${at}`)
-      done += bytesRead
-    }
-    checkAsLaidOut(piece, fd, stamp)
-  } finally {
-    closeSync(fd)
+  const fd = latest.open(path)
+  let done = 0
+  while (done < target.length) {
+    const at = piece.from + done
+    const { bytesRead } = await readAsync(fd, target, done, target.length - done, at).catch(
+      (error: unknown) =>
+        orChanged(path, () => {
+          throw error
+        }),
+    )
+    if (bytesRead === 0) throw changed(piece, `ends at byte ${at}`)
+    done += bytesRead
   }
+  checkAsLaidOut(piece, fd, stamp)
 }
 
 /** After the read: one look at the file serves for that and for the stamp, and of 5,000 small files each look counts. */

@@ -5,7 +5,8 @@ export function openByRanges(
   store: Pick<LocalStore, 'readNarInto'>,
   ...[path, options]: Parameters<LocalStore['openNar']>
 ): ReturnType<LocalStore['openNar']> {
-  return Promise.resolve((start, target) =>
-    store.readNarInto(path, { start, end: start + target.length }, target, options),
-  )
+  return Promise.resolve({
+    read: (start, target) => store.readNarInto(path, { start, end: start + target.length }, target, options),
+    close() {},
+  })
 }
