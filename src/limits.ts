@@ -520,7 +520,14 @@ export const NAR_FIRST_BYTE_DEADLINE_MS = 10_000
 export const HINT_NAR_MAX_BYTES = 256 * KIB
 /** Hints that nobody has come for yet: a closure that is only looked at costs this much in HINT_HELD_MS at most. */
 export const HINTS_MAX_BYTES = 4 * MIB
-export const HINTS_MAX_COUNT = 32
+/**
+ * Both are more where the line was measured: what it carries in this time, so that it is not idle while Nix asks for one narinfo
+ * after the other, and a closure that is only looked at never costs a slow line more than it did.
+ */
+export const HINT_NAR_MS = 125
+export const HINTS_MS = 500
+export const HINTS_FAST_MAX_BYTES = 64 * MIB
+export const HINTS_MAX_COUNT = 128
 /** Nix asks for what it wants within this time; afterwards the hint is given up. */
 export const HINT_HELD_MS = 5_000
 /** With so many NARs moving the line has better to do. */

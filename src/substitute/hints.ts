@@ -11,8 +11,11 @@ import {
   HINT_HELD_MS,
   HINT_MAX_TRANSFERS_COUNT,
   HINT_NAR_MAX_BYTES,
+  HINT_NAR_MS,
   HINT_ROOTS_COUNT,
+  HINTS_FAST_MAX_BYTES,
   HINTS_MAX_BYTES,
+  HINTS_MS,
   HINTS_MAX_COUNT,
 } from '../limits.ts'
 import { messageOf } from '../log.ts'
@@ -24,6 +27,7 @@ import { fetchChildren } from './fetch-children.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import type { Resolver } from './resolve.ts'
 import { createRoster } from './roster.ts'
+import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
 import { isDoubtful } from './ways.ts'
 
@@ -56,8 +60,15 @@ export function createHints(deps: {
     `${root.toString()} ${narSize}`
   const spent = (): number => [...open.values()].reduce((sum, bytes) => sum + bytes, 0)
 
+  /** Bytes a second of the quickest way to it, as it was of late; 0 when nobody measured it. */
+  const paceTo = (info: VerifiedNarInfo): number => {
+    const { roots, streams } = resolver.offer(info)
+    const ids = [...(roots.length > 0 ? [ALL_BLOCKS] : []), ...streams.map(({ id }) => id)]
+    return Math.max(0, ...ids.map((id) => scores.pace(id) ?? 0))
+  }
+
   /** Whatever comes of it, the request for the NAR does the same again. */
-  async function prepare(info: VerifiedNarInfo, options: CallOptions): Promise<void> {
+  async function prepare(info: VerifiedNarInfo, isSmall: boolean, options: CallOptions): Promise<void> {
     const { narSize } = info
     const blockSources = deps.blockSources(info)
     const [told] = resolver.offer(info).roots
@@ -65,7 +76,7 @@ export function createHints(deps: {
       told !== undefined &&
       !isDoubtful({ kind: 'blocks', root: told.root, told: told.from }, { scores, blockSources })
     if (!isTrusted && resolver.offer(info).streams.length === 0) await resolver.askAll(info, options)
-    if (narSize <= HINT_NAR_MAX_BYTES) {
+    if (isSmall) {
       await deps.fetch(info, options)
     } else if (isTrusted && narSize > LEAF_BYTES) {
       const roster = createRoster(blockSources, deps)
@@ -77,13 +88,16 @@ export function createHints(deps: {
   return {
     hint(info) {
       const { narHash, narSize } = info
-      const bytes = Math.min(narSize, HINT_NAR_MAX_BYTES)
-      if (open.has(narHash) || open.size >= HINTS_MAX_COUNT || spent() + bytes > HINTS_MAX_BYTES) return
+      if (open.has(narHash) || open.size >= HINTS_MAX_COUNT) return
       if (deps.running() >= HINT_MAX_TRANSFERS_COUNT || deps.isHere(info)) return
+      const pace = Math.min(paceTo(info), (HINTS_FAST_MAX_BYTES / HINTS_MS) * 1000)
+      const isSmall = narSize <= Math.max(HINT_NAR_MAX_BYTES, (pace * HINT_NAR_MS) / 1000)
+      const bytes = isSmall ? narSize : HINT_NAR_MAX_BYTES
+      if (spent() + bytes > Math.max(HINTS_MAX_BYTES, (pace * HINTS_MS) / 1000)) return
       open.set(narHash, bytes)
       const signal = AbortSignal.timeout(HINT_HELD_MS)
       signal.addEventListener('abort', () => open.delete(narHash), { once: true })
-      prepare(info, { signal }).catch((error: unknown) => {
+      prepare(info, isSmall, { signal }).catch((error: unknown) => {
         log.debug({ path: info.storePath }, `nothing was done ahead: ${messageOf(error)}`)
       })
     },

@@ -57,6 +57,23 @@ describe('between narinfo and NAR', () => {
     assert.deepEqual(await whole(node, info), large)
     assert.equal(one.asked.filter((cid) => cid === largePlan.root.toString()).length, 1)
   })
+  for (const { line, bytesPerS, opened } of [
+    { line: 'quick', bytesPerS: 100_000_000, opened: [0] },
+    { line: 'slow', bytesPerS: 5_000_000, opened: [] },
+  ]) {
+    it(`a large one is fetched over a ${line} line: ${opened.length === 1}`, async (t) => {
+      const upstream = stream('upstream', large)
+      const node = await engine(t, {
+        sources: [tells('upstream', COST.upstream, { info: largeInfo, stream: upstream })],
+      })
+      node.scores.paced('upstream', bytesPerS, 1_000)
+      const info = await resolved(node, largeInfo)
+      node.transfers.hint(info)
+      if (opened.length > 0) await until(() => node.spool.has(info.narHash))
+      else await sleep(50)
+      assert.deepEqual(upstream.opened, opened)
+    })
+  }
   it('the others are asked who has it, where no peer is to be trusted', async (t) => {
     const one = peer('one', blocksOf(large))
     const upstream = stream('upstream', large)
