@@ -528,6 +528,7 @@ export const HINT_NAR_MS = 125
 export const HINTS_MS = 500
 export const HINTS_FAST_MAX_BYTES = 64 * MIB
 export const HINTS_MAX_COUNT = 128
+export const HINTS_SEEN_MAX_COUNT = 4_096
 /** Nix asks for what it wants within this time; afterwards the hint is given up. */
 export const HINT_HELD_MS = 5_000
 /** With so many NARs moving the line has better to do. */

@@ -16,6 +16,7 @@ import {
   HINTS_FAST_MAX_BYTES,
   HINTS_MAX_BYTES,
   HINTS_MS,
+  HINTS_SEEN_MAX_COUNT,
   HINTS_MAX_COUNT,
 } from '../limits.ts'
 import { messageOf } from '../log.ts'
@@ -26,6 +27,7 @@ import type { BlockSources } from './block-sources.ts'
 import { fetchChildren } from './fetch-children.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import type { Resolver } from './resolve.ts'
+import { createFading } from '../spool/fading.ts'
 import { createRoster } from './roster.ts'
 import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
@@ -56,6 +58,12 @@ export function createHints(deps: {
   const roots = new LRUCache<string, readonly DagLink[]>({ max: HINT_ROOTS_COUNT })
   /** Bytes of those that nobody has come for yet. */
   const open = new Map<NarHash, number>()
+  /** Those that were looked at: a Nix that asks for a narinfo again and again is not to cost a look at the database each time. */
+  const seen = createFading<NarHash, true>({
+    max: HINTS_SEEN_MAX_COUNT,
+    maxAgeMs: HINT_HELD_MS,
+    clock: deps.clock,
+  })
   const keyOf = (root: NonNullable<NarRef['root']>, narSize: number): string =>
     `${root.toString()} ${narSize}`
   const spent = (): number => [...open.values()].reduce((sum, bytes) => sum + bytes, 0)
@@ -88,12 +96,17 @@ export function createHints(deps: {
   return {
     hint(info) {
       const { narHash, narSize } = info
-      if (open.has(narHash) || open.size >= HINTS_MAX_COUNT) return
-      if (deps.running() >= HINT_MAX_TRANSFERS_COUNT || deps.isHere(info)) return
+      if (seen.has(narHash) || open.size >= HINTS_MAX_COUNT) return
+      if (deps.running() >= HINT_MAX_TRANSFERS_COUNT) return
+      if (deps.isHere(info)) {
+        seen.set(narHash, true)
+        return
+      }
       const pace = Math.min(paceTo(info), (HINTS_FAST_MAX_BYTES / HINTS_MS) * 1000)
       const isSmall = narSize <= Math.max(HINT_NAR_MAX_BYTES, (pace * HINT_NAR_MS) / 1000)
       const bytes = isSmall ? narSize : HINT_NAR_MAX_BYTES
       if (spent() + bytes > Math.max(HINTS_MAX_BYTES, (pace * HINTS_MS) / 1000)) return
+      seen.set(narHash, true)
       open.set(narHash, bytes)
       const signal = AbortSignal.timeout(HINT_HELD_MS)
       signal.addEventListener('abort', () => open.delete(narHash), { once: true })
