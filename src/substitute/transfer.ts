@@ -1,20 +1,22 @@
 /**
  * One NAR on its way into the spool: one writer, any number of readers who follow it. The only code that checks a
- * NarHash. Which way is followed when is decided in follow.ts and hedge.ts, what readers may have in readers.ts.
+ * NarHash. Which way is followed when is decided in follow.ts and hedge.ts, what readers may have in readers.ts; what
+ * came until now lies in nar-in-hand.ts, and who is at fault when it is wrong is told by blame.ts.
  */
 import { messageOf } from '../log.ts'
-import type { NarPlan } from '../dag/planner.ts'
-import type { NarProver } from '../dag/nar-prover.ts'
-import { DagError } from '../dag/reader.ts'
 import { WAY_MAX_ROUNDS_COUNT } from '../limits.ts'
-import type { NarHash } from '../nix/hash.ts'
-import { COST, SourceRestingError } from '../source.ts'
+import { SourceRestingError } from '../source.ts'
 import type { BlockSource, ByteRange, CallOptions, ReadOptions, SourceId } from '../source.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
 import { abortable } from '../upstream/abortable.ts'
-import { BlockUnavailableError, NarHashMismatchError, NoSourceError, RootMisfitError } from './errors.ts'
+import { slowestBlockMs, tellSilence } from './block-sources.ts'
+import { createBlame } from './blame.ts'
+import type { BlameDeps } from './blame.ts'
+import { BlockUnavailableError, NarHashMismatchError, NoSourceError } from './errors.ts'
 import { follow } from './follow.ts'
 import type { Take } from './follow.ts'
+import { createNarInHand } from './nar-in-hand.ts'
+import type { NarInHandDeps } from './nar-in-hand.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import { createProgress } from './progress.ts'
 import { createReaders } from './readers.ts'
@@ -22,7 +24,6 @@ import { createRoster } from './roster.ts'
 import { paceOf, startRunner } from './runner.ts'
 import type { Coming, RelayedWay } from './relayed-way.ts'
 import type { Runner, RunnerDeps } from './runner.ts'
-import { ALL_BLOCKS } from './scores.ts'
 import { createWayQueue } from './way-queue.ts'
 import { isDoubtful, isRelayed, isUpstream, paceId, wayId } from './ways.ts'
 import type { Way } from './ways.ts'
@@ -43,37 +44,20 @@ export interface Transfer {
   readonly done: Promise<void>
 }
 
-export interface TransferDeps extends RunnerDeps {
+export interface TransferDeps extends RunnerDeps, NarInHandDeps, BlameDeps {
   readonly blockSources: readonly BlockSource[]
   /** On this machine, asked before all others. They never stand for a peer. */
   readonly here: readonly BlockSource[]
-  /** A new spool file; again after a round whose bytes proved wrong. */
-  createFile(): Promise<SpoolFile>
   /** Each way once, cheapest first. Asked for anew when all broke off and there is reason to try them again. */
   ways(options: CallOptions): AsyncGenerator<Way, void, undefined>
   /** The way by a relay, for what comes slowly from an upstream; absent where none may hear of it. */
   readonly relayed?: RelayedWay | undefined
-  /** Hashes the bytes from the first on; again after a round whose bytes proved wrong. */
-  createProver(): NarProver
-  /** All bytes right, before `done`. @param plan undefined when the leaves' digests are not known */
-  finished(plan: NarPlan | undefined): void
-  /**
-   * Whether different roots were told, or wrong bytes went out lately. Then nothing goes out before the NarHash is proved:
-   * Nix would resume a response that was cut, and put the right end behind a wrong beginning.
-   */
-  disputed(): boolean
-  /** Bytes of several ways made a wrong NAR lately: they are not mixed again, so that each is proved by itself. */
-  readonly apart: boolean
   /**
    * Nobody but a stranger vouches for its bytes: for a while they are kept back until they are proved.
    *
    * @param way undefined for a kept part: whose bytes those are nobody knows any more, nor whether they have rotted
    */
   isUnproven(way: Way | undefined): boolean
-  /** Bytes by source, when they are proved or kept. */
-  count(bySource: ReadonlyMap<SourceId, number>, isWhole: boolean): void
-  /** Proved not to be that of this NAR, though every block was right: whoever told this root is wrong. */
-  badRoot(way: Way): void
 }
 
 export interface RunningTransfer extends Transfer {
@@ -92,71 +76,28 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   const { log, scores } = deps
   const abort = new AbortController()
   const progress = createProgress()
-  const bySource = new Map<SourceId, number>()
-  let file: SpoolFile | undefined
-  let prover = deps.createProver()
-  /** Whose bytes are in the file, in order. Owner: `run`; `restart` empties it. */
-  let used: Way[] = []
-  /** The file began with a kept part, which nobody watched meanwhile. */
-  let resumed = false
+  const inHand = createNarInHand(info, deps, progress)
+  const blame = createBlame(info, deps)
   let lastFrom: SourceId | undefined
-  /** Bytes of several ways made a wrong NAR: from now on no two of them are mixed, so that the next one is proved. */
-  let { apart } = deps
-  /** Ways proved wrong. */
-  const wrong = new Set<string>()
-  /** Roots that do not fit what came: wrong if that is right. */
-  const misfits = new Map<Way, string>()
   /** Who gives bytes now. */
   let followed: Runner | undefined
   const over = new AbortController()
   const signal = AbortSignal.any([abort.signal, over.signal])
-  let verified = false
-  let failure: Error | undefined
   const roster = createRoster([...deps.here, ...deps.blockSources], deps)
-  const readers = createReaders(
-    {
-      get file() {
-        return file
-      },
-      get verified() {
-        return verified
-      },
-      get disputed() {
-        return deps.disputed()
-      },
-      get failure() {
-        return failure
-      },
-    },
-    progress,
-    () => abort.abort(new NoSourceError('nobody waits for this NAR any more')),
+  const readers = createReaders(inHand, progress, () =>
+    abort.abort(new NoSourceError('nobody waits for this NAR any more')),
   )
-
-  /** Hashed when it returns, on disk when its promise resolves: the disk writes in another thread. */
-  async function append(
-    bytes: Uint8Array,
-    from: SourceId,
-    target: SpoolFile,
-    digest?: Uint8Array,
-  ): Promise<void> {
-    const written = target.append(bytes)
-    if (digest === undefined) prover.update(bytes)
-    else prover.addLeaf(bytes, digest)
-    await written
-    bySource.set(from, (bySource.get(from) ?? 0) + bytes.length)
-    progress.notify()
-  }
 
   async function run(): Promise<void> {
     const reasons: string[] = []
-    await rehash(await fileInHand())
+    await takeUp()
     for (let rounds = 0; rounds < WAY_MAX_ROUNDS_COUNT; rounds++) {
       roster.again()
-      const begun = await fileInHand()
+      const begun = await inHand.open()
       const before = begun.prefix
       if (await round(reasons)) return
       // Again only with more bytes in hand than before, or after a new start.
-      if (file === begun && begun.prefix === before) break
+      if (inHand.file === begun && begun.prefix === before) break
     }
     throw new NoSourceError(
       `no source gave NAR ${narHash} of ${info.storePath}: ${reasons.join('; ') || 'none is known'}`,
@@ -165,19 +106,19 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
 
   /** Each way once, as long as bytes are missing. @returns whether the NAR is whole and proved */
   async function round(reasons: string[]): Promise<boolean> {
-    const queue = createWayQueue(deps.ways({ signal: abort.signal }), (way) => wrong.has(wayId(way)))
+    const queue = createWayQueue(deps.ways({ signal: abort.signal }), (way) => blame.isWrong(way))
     let runner: Runner | undefined
     let failed: string | undefined
     const begin = (way: Way, target: SpoolFile): Runner => {
-      const inHand = async (range: ByteRange, options: CallOptions): Promise<Uint8Array> =>
+      const read = async (range: ByteRange, options: CallOptions): Promise<Uint8Array> =>
         Buffer.concat(await Array.fromAsync(target.read(range, options)))
       if (isRelayed(way)) deps.relayed?.begun()
-      const request = { nar: info, from: target.prefix, roster, inHand }
+      const request = { nar: info, from: target.prefix, roster, inHand: read }
       return startRunner(way, request, deps, { signal: abort.signal })
     }
     try {
       for (;;) {
-        let target = await fileInHand()
+        let target = await inHand.open()
         if (target.prefix === narSize) {
           const reason = await prove()
           if (reason === undefined) return true
@@ -187,8 +128,8 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
         // What is begun already may begin too late by now, or be proved wrong.
         const way: Way | undefined = runner?.way ?? (await queue.take())
         if (way === undefined) return false
-        if (!wrong.has(wayId(way)) && isMixed(way)) target = await restart()
-        if (wrong.has(wayId(way)) || (runner !== undefined && runner.start > target.prefix)) {
+        if (!blame.isWrong(way) && blame.isMixed(way)) target = await restart()
+        if (blame.isWrong(way) || (runner !== undefined && runner.start > target.prefix)) {
           await runner?.stop(new Error('of no use any more'))
           runner = undefined
           queue.giveBack(way)
@@ -201,7 +142,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
         const take: Take = (bytes, source, digest) => {
           if (deps.isUnproven(way)) readers.holdBack()
           lastFrom = paceId(way)
-          return append(bytes, source, into, digest)
+          return inHand.append(bytes, source, digest)
         }
         const current = runner ?? begin(way, target)
         followed = current
@@ -211,10 +152,10 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
             target,
             take,
             doubtful: isDoubtful(way, deps),
-            pieceMs: () => (way.kind === 'blocks' ? slowestLeafMs() : 0),
+            pieceMs: () => (way.kind === 'blocks' ? slowestBlockMs(deps.blockSources, scores) : 0),
             async takeNext() {
               const other = await queue.take()
-              if (other === undefined || !isMixed(other, way)) return other
+              if (other === undefined || !blame.isMixed(other, way)) return other
               queue.giveBack(other)
               return undefined
             },
@@ -222,20 +163,22 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
             putOff: (other) => queue.putOff(other),
             begin: (other) => begin(other, into),
             rivalFailed: (rival, error) => reasons.push(ended(rival.way, error)),
-            better: isUpstream(way) && !apart ? deps.relayed?.find(coming, { signal }) : undefined,
+            better: isUpstream(way) && !blame.apart ? deps.relayed?.find(coming, { signal }) : undefined,
           },
           deps,
           { signal: abort.signal },
         )
-        if (way.kind === 'blocks' && failure === undefined && next !== undefined) tellSilence(current)
+        if (way.kind === 'blocks' && failure === undefined && next !== undefined && current.arrived === 0) {
+          tellSilence(deps.blockSources, scores, current.begunAt)
+        }
         // It was not at fault, and takes over again if the relay fails.
         if (next !== undefined && isRelayed(next.way) && failure === undefined) queue.giveBack(way)
         runner = next
         failed = failure === undefined && next === undefined ? undefined : wayId(way)
         if (failure !== undefined) reasons.push(ended(way, failure))
-        if (target.prefix > from && !used.some((one) => wayId(one) === wayId(way))) used.push(way)
+        if (target.prefix > from) blame.gave(way)
         // What came by a root that is now known to be wrong is thrown away while it can be.
-        if (used.some((one) => wrong.has(wayId(one))) && readers.released === 0) await restart()
+        if (blame.isTainted && readers.released === 0) await restart()
       }
     } finally {
       await runner?.stop(new Error('the round is over'))
@@ -243,27 +186,8 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
   }
 
   function coming(): Coming {
-    const inHand = file?.prefix ?? 0
-    return { inHand, left: narSize - inHand, bytesPerS: followed && paceOf(followed, deps) }
-  }
-
-  /** Another way gave something before any peer did. */
-  function tellSilence({ arrived, begunAt }: Runner): void {
-    const isAlive = deps.blockSources.some(({ id }) => scores.deliveredSince(id, begunAt))
-    if (arrived === 0 && !isAlive) scores.faulted(ALL_BLOCKS, begunAt)
-  }
-
-  /** Whether bytes of this way would come to lie beside those of another one when none may be mixed. */
-  function isMixed(way: Way, current?: Way): boolean {
-    const others = current === undefined ? used : [...used, current]
-    return apart && others.some((one) => wayId(one) !== wayId(way))
-  }
-
-  function slowestLeafMs(): number {
-    return Math.max(
-      0,
-      ...deps.blockSources.map(({ id }) => (scores.trusted(id) ? scores.averageMs(id) : 0) ?? 0),
-    )
+    const came = inHand.file?.prefix ?? 0
+    return { inHand: came, left: narSize - came, bytesPerS: followed && paceOf(followed, deps) }
   }
 
   function about(way: Way): { path: unknown; way: string } {
@@ -280,65 +204,28 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
     // Of peers that failed the roster has told, and of those that have nothing there is nothing to tell.
     const isTold = error instanceof BlockUnavailableError || error instanceof SourceRestingError
     const level = isTold ? 'debug' : 'warn'
-    log[level]({ ...about(way), at: file?.prefix ?? 0 }, `a source of the NAR failed: ${reason}`)
-    if (error instanceof DagError || error instanceof NarHashMismatchError) condemn(way, reason)
-    if (error instanceof RootMisfitError) misfits.set(way, reason)
+    log[level]({ ...about(way), at: inHand.file?.prefix ?? 0 }, `a source of the NAR failed: ${reason}`)
+    blame.failed(way, error)
     return reason
   }
 
-  /** What an earlier run left on disk counts only as far as it is hashed anew. */
-  async function rehash(target: SpoolFile): Promise<void> {
-    const end = target.prefix
-    if (end === 0) return
+  /** Goes on where an earlier run ended. */
+  async function takeUp(): Promise<void> {
+    const { prefix } = await inHand.open()
+    if (prefix === 0) return
     if (deps.isUnproven(undefined)) readers.holdBack()
-    for await (const bytes of target.read({ start: 0, end }, { signal: abort.signal })) prover.update(bytes)
-    resumed = true
+    await inHand.rehash({ signal: abort.signal })
+    blame.tookUp()
     lastFrom = 'spool'
-    bySource.set('spool', end)
   }
 
   /** Commits the NAR if its hash is right. @returns why it is not */
   async function prove(): Promise<string | undefined> {
-    const proof = prover.finish()
-    if (proof.narHash === narHash) {
-      for (const [way, reason] of misfits) condemn(way, reason)
-      await finish(proof.plan)
-      return undefined
-    }
-    const names = [...(resumed ? ['a kept part'] : []), ...used.map(wayId)].join(', ')
-    const reason = `bytes from ${names} hash to ${proof.narHash}, signed is ${narHash}`
-    log.error({ path: info.storePath, ways: names }, `NAR thrown away: ${reason}`)
-    blame(proof.narHash)
-    return reason
-  }
-
-  /**
-   * One way alone is proved wrong. Of several nobody knows which one it was: the user chose the upstreams, so the
-   * others are avoided, and a root told by a liar cannot turn us against an upstream. A kept part may have rotted.
-   */
-  function blame(came: NarHash): void {
-    const [way] = used
-    if (resumed) return
-    if (way !== undefined && used.length === 1) {
-      condemn(way, `what it gave as NAR ${narHash} hashes to ${came}`)
-      return
-    }
-    apart = true
-    for (const one of used) {
-      if (one.kind === 'stream' && one.source.cost === COST.upstream) scores.faulted(one.source.id)
-      else scores.suspected(wayId(one))
-    }
-  }
-
-  function condemn(way: Way, reason: string): void {
-    wrong.add(wayId(way))
-    scores.lied(wayId(way), reason)
-    if (way.kind === 'blocks') deps.badRoot(way)
-  }
-
-  async function fileInHand(): Promise<SpoolFile> {
-    file ??= await deps.createFile()
-    return file
+    const came = inHand.finish()
+    if (came.narHash !== narHash) return blame.refuted(came.narHash)
+    blame.proved()
+    await inHand.commit(came.plan)
+    return undefined
   }
 
   /** Throws the bytes away and begins anew; impossible once a reader has some of them. */
@@ -348,39 +235,19 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
         `NAR ${narHash} proved wrong after ${readers.released} bytes of it had gone out`,
       )
     }
-    const old = file
-    // Readers look at this before they hand anything out; nothing may be awaited since `released` was looked at.
-    file = undefined
-    prover = deps.createProver()
-    used = []
-    misfits.clear()
-    resumed = false
-    lastFrom = undefined
+    // Readers look at the file before they hand anything out; nothing may be awaited since `released` was looked at.
+    const gone = inHand.throwAway()
+    blame.beginAnew()
     readers.beginAnew()
-    bySource.clear()
-    await old?.abandon(new NarHashMismatchError('wrong bytes'))
-    return fileInHand()
-  }
-
-  async function finish(plan: NarPlan | undefined): Promise<void> {
-    verified = true
-    deps.count(bySource, true)
-    progress.notify()
-    await file?.commit()
-    deps.finished(plan)
-    log.info(
-      { path: info.storePath, bytes: narSize, sources: Object.fromEntries(bySource) },
-      `NAR verified: ${[...bySource].map(([id, bytes]) => `${bytes} bytes from ${id}`).join(', ')}`,
-    )
+    lastFrom = undefined
+    await gone
+    return inHand.open()
   }
 
   const done = run()
     .catch(async (error: unknown) => {
-      failure = error instanceof Error ? error : new Error(String(error))
-      progress.notify()
-      const isKept = !(error instanceof NarHashMismatchError)
-      if (isKept && !verified) deps.count(bySource, false)
-      await file?.abandon(failure, isKept)
+      const failure = error instanceof Error ? error : new Error(String(error))
+      await inHand.abandon(failure)
       throw failure
     })
     .finally(() => {
@@ -399,7 +266,7 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
       return lastFrom
     },
     get ending() {
-      return failure !== undefined || abort.signal.aborted
+      return inHand.failure !== undefined || abort.signal.aborted
     },
     done,
     firstByte: (range, options) => readers.firstByte(range, options),
