@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { FeedsReport } from '../operations/status.ts'
+import type { FeedsReport } from '../operations/feeds-report.ts'
 import { withOperations } from './connect.ts'
 import { addConfigOption, addJsonOption } from './context.ts'
 import type { CliContext, ConfigOption, JsonOption } from './context.ts'

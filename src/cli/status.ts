@@ -1,15 +1,13 @@
 import type { Command } from 'commander'
+import type { AuditStatus } from '../operations/audit-report.ts'
+import type { BlocksReport, FetchedReport, NarsReport } from '../operations/bytes-report.ts'
 import type {
-  AuditStatus,
   RelayStatus,
-  BlocksReport,
   SpoolStatus,
   StatusDocument,
-  UploadStatus,
   StoreStatus,
+  UploadStatus,
   UpstreamReport,
-  FetchedReport,
-  NarsReport,
 } from '../operations/status.ts'
 import { createAdminClient } from './admin-client.ts'
 import { adminSocketPath } from './connect.ts'

@@ -26,8 +26,8 @@ import type { AuditMemory } from './audit-memory.ts'
 import type { DailyBudget } from './daily-budget.ts'
 import { RequestError } from './operations.ts'
 import type { AuditedEntry, AuditEvent, AuditRequest } from './operations.ts'
-import { describeBad } from './status.ts'
-import type { AuditStatus } from './status.ts'
+import { describeBad } from './audit-report.ts'
+import type { AuditStatus } from './audit-report.ts'
 
 export interface Auditor {
   /** Audits one entry picked at random, within the budget. @returns undefined when there was none to audit */

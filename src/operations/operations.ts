@@ -10,7 +10,8 @@ import type { GcReport, GcRequest } from '../spool/keeper.ts'
 import type { AuditOutcome } from './audit-memory.ts'
 import type { ExplainReport } from './explain.ts'
 import type { PeerChange, PeersReport } from './peers.ts'
-import type { FeedsReport, StatusDocument } from './status.ts'
+import type { FeedsReport } from './feeds-report.ts'
+import type { StatusDocument } from './status.ts'
 
 export interface PublishRequest {
   /** Name of a feed that this machine publishes. */

@@ -1,6 +1,6 @@
 import type { NeighbourReport } from '../swarm/neighbour-report.ts'
 import type { NeighbourTable } from '../swarm/neighbour-table.ts'
-import { time } from './status.ts'
+import { time } from './rfc3339.ts'
 
 export const PEER_ACTIONS = ['add', 'remove', 'ban', 'unban'] as const
 

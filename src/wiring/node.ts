@@ -7,15 +7,8 @@ import { formatPublicKey } from '../nix/key.ts'
 import { openDailyBudget } from '../operations/daily-budget.ts'
 import { createOperations } from '../operations/local-operations.ts'
 import type { Operations } from '../operations/operations.ts'
-import {
-  describeBlocks,
-  describeSources,
-  describeSpool,
-  describeUpstream,
-  describeUploads,
-  describeFetched,
-  describeNars,
-} from '../operations/status.ts'
+import { describeBlocks, describeFetched, describeNars, describeSources } from '../operations/bytes-report.ts'
+import { describeSpool, describeUploads, describeUpstream } from '../operations/status.ts'
 import type { StatusDocument } from '../operations/status.ts'
 import { createRelay } from '../operations/relay.ts'
 import { createWireCount } from '../operations/wire-count.ts'

@@ -12,7 +12,7 @@ import type {
   PublishEvent,
   PublishRequest,
 } from '../../src/operations/operations.ts'
-import type { FeedsReport } from '../../src/operations/status.ts'
+import type { FeedsReport } from '../../src/operations/feeds-report.ts'
 import { haveNix } from '../kit/nix.ts'
 import type { NarHash } from '../../src/nix/hash.ts'
 import type { GcReport, GcRequest } from '../../src/spool/keeper.ts'
