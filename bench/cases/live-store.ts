@@ -24,11 +24,15 @@ const UNCOUNTED_ROUNDS = 5
 
 interface Rates {
   readonly first: number[]
-  readonly warm: number[]
-  /** nix-store while each of the two was measured. */
+  /** nix-store meanwhile. */
   readonly dumpAtFirst: number[]
-  readonly dump: number[]
-  readonly harmonia: number[]
+  warm: Pair
+  againstHarmonia?: Pair
+}
+
+interface Pair {
+  readonly ours: number
+  readonly theirs: number
 }
 
 export async function benchLiveStore({ dir }: BenchContext): Promise<boolean> {
@@ -57,7 +61,7 @@ async function benchPath(
   harmonia: Harmonia | undefined,
   dir: string,
 ): Promise<boolean> {
-  const rates: Rates = { first: [], warm: [], dumpAtFirst: [], dump: [], harmonia: [] }
+  const rates: Rates = { first: [], dumpAtFirst: [], warm: { ours: 0, theirs: 0 } }
   const theirs = harmonia && (await narUrl(harmonia.url, path))
   for (let round = 0; round < FIRST_ROUNDS; round++) {
     const node = await startSharing(join(dir, String(round)), store)
@@ -69,17 +73,13 @@ async function benchPath(
       rates.first.push(first)
       rates.dumpAtFirst.push(dumped)
       if (round < FIRST_ROUNDS - 1) continue
-      // In turn, since the machine's speed drifts.
-      for (let warm = 0; warm < UNCOUNTED_ROUNDS + WARM_ROUNDS; warm++) {
-        const ours = await rate(url)
-        const nix = await dump(path)
-        const other = theirs === undefined ? undefined : await rate(theirs)
-        const third = other === undefined ? '' : `, harmonia ${other.toFixed(0)}`
-        note(`  ${what}, warm: ${ours.toFixed(0)}, nix-store ${nix.toFixed(0)}${third} MB/s`)
-        if (warm < UNCOUNTED_ROUNDS) continue
-        rates.warm.push(ours)
-        rates.dump.push(nix)
-        if (other !== undefined) rates.harmonia.push(other)
+      rates.warm = await inTurn(what, { narswarm: () => rate(url), 'nix-store': () => dump(path) })
+      // By itself: each program pays for the caches that a third one between the two has emptied.
+      if (theirs !== undefined) {
+        rates.againstHarmonia = await inTurn(what, {
+          narswarm: () => rate(url),
+          harmonia: () => rate(theirs),
+        })
       }
     } finally {
       await node.stop()
@@ -93,11 +93,23 @@ async function benchPath(
     theirs: median(rates.dumpAtFirst),
     bar: 'none',
   })
-  const warm = { bench: `live store, ${what}, warm`, ours: median(rates.warm) }
-  if (rates.harmonia.length > 0) {
-    report({ ...warm, unit: 'MB/s', peer: 'harmonia', theirs: median(rates.harmonia), bar: 'none' })
+  const bench = `live store, ${what}, warm`
+  if (rates.againstHarmonia !== undefined) {
+    report({ bench, unit: 'MB/s', peer: 'harmonia', ...rates.againstHarmonia, bar: 'none' })
   }
-  return report({ ...nix, ...warm, theirs: median(rates.dump), bar: { atLeastRatio: 0.8 } })
+  return report({ ...nix, bench, ...rates.warm, bar: { atLeastRatio: 0.8 } })
+}
+
+/** In turn, since the machine's speed drifts. @returns the medians, ours first */
+async function inTurn(what: string, programs: Record<string, () => Promise<number>>): Promise<Pair> {
+  const rates = Object.entries(programs).map(([name, measure]) => ({ name, measure, all: [] as number[] }))
+  for (let round = 0; round < UNCOUNTED_ROUNDS + WARM_ROUNDS; round++) {
+    for (const { measure, all } of rates) all.push(await measure())
+    const said = rates.map(({ name, all }) => `${name} ${all.at(-1)?.toFixed(0)}`)
+    note(`  ${what}, warm: ${said.join(', ')} MB/s`)
+  }
+  const [ours = 0, theirs = 0] = rates.map(({ all }) => median(all.slice(UNCOUNTED_ROUNDS)))
+  return { ours, theirs }
 }
 
 /** Small NARs that nobody asked for before, each right after its narinfo, over a connection of its own. */
