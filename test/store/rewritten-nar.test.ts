@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { describe, it } from 'node:test'
 import { STORE_READ_BYTES } from '../../src/limits.ts'
+import { NIX32_ALPHABET } from '../../src/nix/nix32.ts'
 import { createRewriter } from '../../src/nix/rewriter.ts'
 import { hashPartOf, parseStorePathBaseName } from '../../src/nix/store-path.ts'
 import { readRewritten, streamRewritten } from '../../src/store/rewritten-nar.ts'
@@ -10,7 +11,9 @@ import { bytesOf } from './real-store.ts'
 
 const MIB = STORE_READ_BYTES
 const { signal } = new AbortController()
-const [A, B] = ['a', 'b'].map((char) => char.repeat(32))
+/** Each digit once: of one digit alone a random byte before it could make it begin there. */
+const A = NIX32_ALPHABET
+const B = [...A].toReversed().join('')
 const OLD = parseStorePathBaseName(`${A}-zlib-1.2.12`)
 const NEW = parseStorePathBaseName(`${B}-zlib-1.2.13`)
 const REWRITES = [{ from: OLD, to: NEW }]
