@@ -5,8 +5,9 @@ import { LEAF_BYTES, leafSize } from '../dag/profile.ts'
 import { LOCAL_BLOCKS_BUFFERS_COUNT, LOCAL_BLOCKS_WARNED_MAX_COUNT } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
-import type { LocalStore, NarReader } from '../store/local-store.ts'
-import type { Stamp } from '../store/stamp.ts'
+import type { LocalStore } from '../store/local-store.ts'
+import { readOnce } from '../store/nar-stream.ts'
+import type { NarReader } from '../store/nar-stream.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { StorePath } from '../nix/store-path.ts'
 import { createChunkBuffers } from './chunk-buffers.ts'
@@ -219,7 +220,7 @@ export function createLocalBlocks(deps: {
 
     async *readProved(nar, range, options) {
       const first = leafAt(nar, range.start)
-      const [reader] = [...readers(nar)].filter(({ place }) => proofs.knows(place, first))
+      const reader = readers(nar).find(({ place }) => proofs.knows(place, first))
       if (reader === undefined) return
       let opened: NarReader | undefined
       try {
@@ -251,14 +252,6 @@ export function createLocalBlocks(deps: {
 }
 
 type LeafPlace = Pick<LeafLocation, 'narHash' | 'narSize' | 'offset' | 'size'> & Pick<KnownLeaf, 'storePaths'>
-
-async function readOnce(reader: NarReader, start: number, target: Uint8Array): Promise<Stamp> {
-  try {
-    return await reader.read(start, target)
-  } finally {
-    reader.close()
-  }
-}
 
 function leafAt({ narSize }: KnownNar, at: number): { offset: number; size: number; narSize: number } {
   const index = Math.floor(at / LEAF_BYTES)

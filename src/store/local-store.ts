@@ -5,6 +5,7 @@ import { StorePathChangedError, StorePathNotValidError } from './errors.ts'
 import { createLayoutCache } from './layout-cache.ts'
 import type { LayoutCache, StoreLayout } from './layout-cache.ts'
 import { createNarReader, readNarInto, streamNar } from './nar-stream.ts'
+import type { NarReader } from './nar-stream.ts'
 import { openPathInfos } from './path-info.ts'
 import type { PathInfo, PathInfos } from './path-info.ts'
 import type { Stamp } from './stamp.ts'
@@ -29,13 +30,6 @@ export interface LocalStore {
   readNarInto(path: StorePath, range: ByteRange, target: Uint8Array, options: CallOptions): Promise<Stamp>
   /** The same for who reads many ranges: whether the path is valid is looked at once, its files each time. @throws as `readNar` */
   openNar(path: StorePath, options: CallOptions): Promise<NarReader>
-  close(): void
-}
-
-export interface NarReader {
-  /** Bytes of the NAR from `start` on, as many as the buffer is long; one call at a time. @throws StorePathChangedError */
-  read(start: number, target: Uint8Array): Promise<Stamp>
-  /** To be called once nothing is being read. */
   close(): void
 }
 
@@ -69,11 +63,7 @@ export function openLocalStore(config: LocalStoreConfig, deps: { log: Log }): Lo
       const layout = await withLayout({ infos, layouts, directory }, path, options, (found) =>
         Promise.resolve(found),
       )
-      const reader = createNarReader(layout)
-      return {
-        read: (start, target) => reader.read({ start, end: start + target.length }, target),
-        close: () => reader.close(),
-      }
+      return createNarReader(layout)
     },
     close() {
       layouts.close()

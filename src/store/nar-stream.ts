@@ -40,33 +40,49 @@ export async function* streamNar(
  * @returns what tells whether a later read of the range reads the same files unchanged
  * @throws as `streamNar`; RangeError when the buffer is not as long as the range
  */
-export async function readNarInto(layout: StoreLayout, range: ByteRange, target: Uint8Array): Promise<Stamp> {
-  const reader = createNarReader(layout)
-  try {
-    return await reader.read(range, target)
-  } finally {
-    reader.close()
+export async function readNarInto(
+  layout: StoreLayout,
+  { start, end }: ByteRange,
+  target: Uint8Array,
+): Promise<Stamp> {
+  if (target.length !== end - start) {
+    throw new RangeError(`expected a buffer of ${end - start} bytes, got ${target.length}`)
   }
+  return readOnce(createNarReader(layout), start, target)
 }
 
-/** The same for who reads range after range: the large file that was read last stays open for the next. */
-export function createNarReader(layout: StoreLayout): {
-  /** As `readNarInto`; one at a time. */
-  read(range: ByteRange, target: Uint8Array): Promise<Stamp>
+/** For who reads range after range: the large file that was read last stays open for the next. */
+export interface NarReader {
+  /**
+   * Bytes of the NAR from `start` on, as many as the buffer is long; one call at a time.
+   *
+   * @returns and throws as `readNarInto`
+   */
+  read(start: number, target: Uint8Array): Promise<Stamp>
+  /** To be called once nothing is being read. */
   close(): void
-} {
+}
+
+export function createNarReader(layout: StoreLayout): NarReader {
   const latest = createLatestFile()
   return {
-    async read(range, target) {
+    async read(start, target) {
+      const range = { start, end: start + target.length }
       checkRange(layout, range)
-      if (target.length !== range.end - range.start) {
-        throw new RangeError(`expected a buffer of ${range.end - range.start} bytes, got ${target.length}`)
-      }
       const stamp = createStamp(layout.frameMark)
       await fill(layout, range, target, { stamp, latest })
       return stamp.finish()
     },
     close: () => latest.close(),
+  }
+}
+
+/** One range, and closes the reader. */
+export async function readOnce(reader: NarReader, start: number, target: Uint8Array): Promise<Stamp> {
+  try {
+    return await reader.read(start, target)
+  } finally {
+    reader.close()
   }
 }
 

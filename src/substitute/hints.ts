@@ -15,19 +15,19 @@ import {
   HINT_ROOTS_COUNT,
   HINTS_FAST_MAX_BYTES,
   HINTS_MAX_BYTES,
+  HINTS_MAX_COUNT,
   HINTS_MS,
   HINTS_SEEN_MAX_COUNT,
-  HINTS_MAX_COUNT,
 } from '../limits.ts'
 import { messageOf } from '../log.ts'
 import type { Log } from '../log.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { CallOptions, NarRef } from '../source.ts'
+import { createFading } from '../spool/fading.ts'
 import type { BlockSources } from './block-sources.ts'
 import { fetchChildren } from './fetch-children.ts'
 import type { VerifiedNarInfo } from './policy.ts'
 import type { Resolver } from './resolve.ts'
-import { createFading } from '../spool/fading.ts'
 import { createRoster } from './roster.ts'
 import { ALL_BLOCKS } from './scores.ts'
 import type { Scores } from './scores.ts'
@@ -102,10 +102,10 @@ export function createHints(deps: {
         seen.set(narHash, true)
         return
       }
-      const pace = Math.min(paceTo(info), (HINTS_FAST_MAX_BYTES / HINTS_MS) * 1000)
-      const isSmall = narSize <= Math.max(HINT_NAR_MAX_BYTES, (pace * HINT_NAR_MS) / 1000)
+      const bytesPerMs = Math.min(paceTo(info) / 1000, HINTS_FAST_MAX_BYTES / HINTS_MS)
+      const isSmall = narSize <= Math.max(HINT_NAR_MAX_BYTES, bytesPerMs * HINT_NAR_MS)
       const bytes = isSmall ? narSize : HINT_NAR_MAX_BYTES
-      if (spent() + bytes > Math.max(HINTS_MAX_BYTES, (pace * HINTS_MS) / 1000)) return
+      if (spent() + bytes > Math.max(HINTS_MAX_BYTES, bytesPerMs * HINTS_MS)) return
       seen.set(narHash, true)
       open.set(narHash, bytes)
       const signal = AbortSignal.timeout(HINT_HELD_MS)
