@@ -13,7 +13,7 @@ const MIB = STORE_READ_BYTES
 const { signal } = new AbortController()
 /** Each digit once: of one digit alone a random byte before it could make it begin there. */
 const A = NIX32_ALPHABET
-const B = [...A].toReversed().join('')
+const B = Array.from(A).toReversed().join('')
 const OLD = parseStorePathBaseName(`${A}-zlib-1.2.12`)
 const NEW = parseStorePathBaseName(`${B}-zlib-1.2.13`)
 const REWRITES = [{ from: OLD, to: NEW }]
