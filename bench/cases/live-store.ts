@@ -9,6 +9,7 @@ import { run } from '../kit/child.ts'
 import type { JobResult } from '../kit/download.ts'
 import { startHarmonia } from '../kit/harmonia.ts'
 import type { Harmonia } from '../kit/harmonia.ts'
+import { inTurn, rate } from '../kit/in-turn.ts'
 import { makeLiveStore } from '../kit/live-store.ts'
 import type { LivePath, LiveStore } from '../kit/live-store.ts'
 import { startNarswarm } from '../kit/narswarm.ts'
@@ -18,21 +19,14 @@ import { median, note, report } from '../kit/report.ts'
 const FILE_BYTES = 200_000_000
 const SMALL_COUNT = 100
 const FIRST_ROUNDS = 5
-const WARM_ROUNDS = 15
-/** Not counted: 1 GB until V8 has compiled what it runs often. */
-const UNCOUNTED_ROUNDS = 5
 
 interface Rates {
   readonly first: number[]
   /** nix-store meanwhile. */
   readonly dumpAtFirst: number[]
-  warm: Pair
-  againstHarmonia?: Pair
-}
-
-interface Pair {
-  readonly ours: number
-  readonly theirs: number
+  /** Ours, then that of the other one. */
+  warm: number[]
+  againstHarmonia: number[]
 }
 
 export async function benchLiveStore({ dir }: BenchContext): Promise<boolean> {
@@ -61,7 +55,7 @@ async function benchPath(
   harmonia: Harmonia | undefined,
   dir: string,
 ): Promise<boolean> {
-  const rates: Rates = { first: [], dumpAtFirst: [], warm: { ours: 0, theirs: 0 } }
+  const rates: Rates = { first: [], dumpAtFirst: [], warm: [], againstHarmonia: [] }
   const theirs = harmonia && (await narUrl(harmonia.url, path))
   for (let round = 0; round < FIRST_ROUNDS; round++) {
     const node = await startSharing(join(dir, String(round)), store)
@@ -73,10 +67,10 @@ async function benchPath(
       rates.first.push(first)
       rates.dumpAtFirst.push(dumped)
       if (round < FIRST_ROUNDS - 1) continue
-      rates.warm = await inTurn(what, { narswarm: () => rate(url), 'nix-store': () => dump(path) })
+      rates.warm = await inTurn(`${what}, warm`, { narswarm: () => rate(url), 'nix-store': () => dump(path) })
       // By itself: each program pays for the caches that a third one between the two has emptied.
       if (theirs !== undefined) {
-        rates.againstHarmonia = await inTurn(what, {
+        rates.againstHarmonia = await inTurn(`${what}, warm`, {
           narswarm: () => rate(url),
           harmonia: () => rate(theirs),
         })
@@ -94,22 +88,12 @@ async function benchPath(
     bar: 'none',
   })
   const bench = `live store, ${what}, warm`
-  if (rates.againstHarmonia !== undefined) {
-    report({ bench, unit: 'MB/s', peer: 'harmonia', ...rates.againstHarmonia, bar: 'none' })
+  const [ours = 0, theirNix = 0] = rates.warm
+  const [ourOther, theirOther = 0] = rates.againstHarmonia
+  if (ourOther !== undefined) {
+    report({ bench, unit: 'MB/s', ours: ourOther, peer: 'harmonia', theirs: theirOther, bar: 'none' })
   }
-  return report({ ...nix, bench, ...rates.warm, bar: { atLeastRatio: 0.8 } })
-}
-
-/** In turn, since the machine's speed drifts. @returns the medians, ours first */
-async function inTurn(what: string, programs: Record<string, () => Promise<number>>): Promise<Pair> {
-  const rates = Object.entries(programs).map(([name, measure]) => ({ name, measure, all: [] as number[] }))
-  for (let round = 0; round < UNCOUNTED_ROUNDS + WARM_ROUNDS; round++) {
-    for (const { measure, all } of rates) all.push(await measure())
-    const said = rates.map(({ name, all }) => `${name} ${all.at(-1)?.toFixed(0)}`)
-    note(`  ${what}, warm: ${said.join(', ')} MB/s`)
-  }
-  const [ours = 0, theirs = 0] = rates.map(({ all }) => median(all.slice(UNCOUNTED_ROUNDS)))
-  return { ours, theirs }
+  return report({ ...nix, bench, ours, theirs: theirNix, bar: { atLeastRatio: 0.8 } })
 }
 
 /** Small NARs that nobody asked for before, each right after its narinfo, over a connection of its own. */
@@ -159,12 +143,6 @@ async function narUrl(base: string, { hashPart }: LivePath): Promise<string> {
   const [, url] = /^URL: (.+)$/m.exec(stdout) ?? []
   if (url === undefined) throw new Error(`${base}: no narinfo of ${hashPart}`)
   return `${base}/${url}`
-}
-
-/** MB/s. */
-async function rate(url: string): Promise<number> {
-  const { stdout } = await call('curl', ['-sf', '-o', '/dev/null', '-w', '%{speed_download}', url])
-  return Number(stdout) / 1e6
 }
 
 /** MB/s of `nix-store --dump | cat`, from start to end. */
