@@ -65,7 +65,7 @@ export const FEED_FETCH_DEADLINE_MS = 30_000
 
 // store
 
-/** One chunk of a NAR, and at most one read of a file's contents. */
+/** One chunk of a NAR, for who does not lend buffers. */
 export const STORE_READ_BYTES = 1 * MIB
 /** Contents of less are read at once: the way to a thread and back costs more than they do. */
 export const STORE_SYNC_READ_BYTES = 128 * KIB
@@ -98,7 +98,15 @@ export const PAIRINGS_MAX_COUNT = 4
 // spool
 
 /** One chunk of a NAR; a reader has two of them, and there may be hundreds of readers (P6). */
-export const SPOOL_READ_BYTES = 1 * MIB
+export const CHUNK_BYTES = 1 * MIB
+/** The first of a reader: something goes out while the next is read. */
+export const FIRST_CHUNK_BYTES = 256 * KIB
+/** For a reader that has taken more than all buffers of a connection hold, so that it does read them, and is quick. */
+export const LONG_CHUNK_BYTES = 4 * MIB
+export const LONG_CHUNKS_AFTER_BYTES = 16 * MIB
+/** After a chunk that took less the next is a long one; after one that took more it is not. */
+export const LONG_CHUNKS_QUICK_MS = 2
+export const LONG_CHUNKS_SLOW_MS = 8
 /** So many new leaves, and what is on disk is noted: a crash costs no more, and `commit` has little left to wait for. */
 export const SPOOL_SAVE_LEAVES_COUNT = 16
 /** Last use is written no oftener than this; eviction by age needs no better. */
@@ -688,7 +696,8 @@ export const PEER_REQUESTS_BURST_COUNT = 20_000
 export const PEER_REQUESTS_COUNT = 256
 /**
  * Of those, NARs, blocks and files of feeds that go out; any more wait. A large NAR has up to four leaves in memory (one in the
- * socket, one read ahead of it, one hashed ahead of that, one not given back yet), most answers have less than 1 MiB.
+ * socket, one read ahead of it, one hashed ahead of that, one not given back yet), or two long chunks once it has gone out
+ * quickly for a while; most answers have less than 1 MiB.
  */
 export const PEER_BODIES_COUNT = 64
 /** The same over all addresses: with readers that take nothing 384 MiB at worst (P6). */

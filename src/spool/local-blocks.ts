@@ -1,7 +1,7 @@
 import type { CID } from 'multiformats/cid'
 import { blockMatches } from '../dag/cid.ts'
 import { createLeafBuffers } from '../dag/leaf-buffers.ts'
-import { LEAF_BYTES, leafSize } from '../dag/profile.ts'
+import { LEAF_BYTES } from '../dag/profile.ts'
 import { LOCAL_BLOCKS_BUFFERS_COUNT, LOCAL_BLOCKS_WARNED_MAX_COUNT } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
@@ -11,6 +11,7 @@ import type { NarReader } from '../store/nar-stream.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { StorePath } from '../nix/store-path.ts'
 import { createChunkBuffers } from './chunk-buffers.ts'
+import type { ChunkBuffers } from './chunk-buffers.ts'
 import { SpoolMissError } from './errors.ts'
 import type { LeafIndex, LeafLocation } from './leaf-index.ts'
 import { createProofs } from './proofs.ts'
@@ -74,8 +75,10 @@ export function createLocalBlocks(deps: {
   store?: Pick<LocalStore, 'openNar'>
   log: Log
   clock?: () => number
+  /** For one reader of a NAR. */
+  chunkBuffers?: () => ChunkBuffers
 }): LocalBlocks {
-  const { index, spool, store, log, clock = Date.now } = deps
+  const { index, spool, store, log, clock = Date.now, chunkBuffers = createChunkBuffers } = deps
   const proofs = createProofs({ clock })
   const warned = new Set<string>()
   const buffers = createLeafBuffers(LOCAL_BLOCKS_BUFFERS_COUNT)
@@ -220,20 +223,23 @@ export function createLocalBlocks(deps: {
 
     async *readProved(nar, range, options) {
       const first = leafAt(nar, range.start)
-      const reader = readers(nar).find(({ place }) => proofs.knows(place, first))
+      const reader = readers(nar).find(({ place }) => proofs.alike(place, first, 1) > 0)
       if (reader === undefined) return
       let opened: NarReader | undefined
       try {
         opened = await reader.open(options)
-        const chunks = createChunkBuffers()
+        const chunks = chunkBuffers()
         for (let { start } = range; start < range.end;) {
           options.signal.throwIfAborted()
           const leaf = leafAt(nar, start)
-          if (!proofs.knows(reader.place, leaf)) return
-          const bytes = chunks.next(leaf.size)
-          if (!proofs.has(reader.place, leaf, await opened.read(leaf.offset, bytes))) return
-          const end = Math.min(leaf.offset + leaf.size, range.end)
-          yield bytes.subarray(start - leaf.offset, end - leaf.offset)
+          const wanted = Math.min(chunks.size, range.end - leaf.offset)
+          const count = proofs.alike(reader.place, leaf, Math.ceil(wanted / LEAF_BYTES))
+          if (count === 0) return
+          const { offset } = leaf
+          const bytes = chunks.next(Math.min(count * LEAF_BYTES, nar.narSize - offset))
+          if (!proofs.has(reader.place, leaf, await opened.read(offset, bytes))) return
+          const end = Math.min(offset + bytes.length, range.end)
+          yield bytes.subarray(start - offset, end - offset)
           start = end
         }
       } catch {
@@ -253,9 +259,8 @@ export function createLocalBlocks(deps: {
 
 type LeafPlace = Pick<LeafLocation, 'narHash' | 'narSize' | 'offset' | 'size'> & Pick<KnownLeaf, 'storePaths'>
 
-function leafAt({ narSize }: KnownNar, at: number): { offset: number; size: number; narSize: number } {
-  const index = Math.floor(at / LEAF_BYTES)
-  return { offset: index * LEAF_BYTES, size: leafSize(narSize, index), narSize }
+function leafAt({ narSize }: KnownNar, at: number): { offset: number; narSize: number } {
+  return { offset: Math.floor(at / LEAF_BYTES) * LEAF_BYTES, narSize }
 }
 
 interface Reader {

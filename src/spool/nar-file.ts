@@ -2,7 +2,7 @@ import { closeSync, constants, fstatSync, openSync, read } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { SPOOL_READ_BYTES } from '../limits.ts'
+import { CHUNK_BYTES } from '../limits.ts'
 import type { NarHash } from '../nix/hash.ts'
 import type { ByteRange, CallOptions } from '../source.ts'
 import { createStamp } from '../store/stamp.ts'
@@ -58,7 +58,7 @@ export interface ChunkOptions extends CallOptions {
 }
 
 /**
- * Bytes of the range in chunks of SPOOL_READ_BYTES, the last one shorter.
+ * Bytes of the range in chunks as the buffers want them, else of CHUNK_BYTES, the last one shorter.
  *
  * @throws SpoolCorruptError when the file ends before the range does, cannot be read, or is not as it was `sealed`
  */
@@ -70,7 +70,7 @@ export async function* readChunks(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   for (let at = range.start; at < range.end;) {
     signal.throwIfAborted()
-    const length = Math.min(SPOOL_READ_BYTES, range.end - at)
+    const length = Math.min(buffers?.size ?? CHUNK_BYTES, range.end - at)
     // Not from Node's pool: a chunk may be transferred to another thread.
     const chunk = buffers?.next(length) ?? Buffer.allocUnsafeSlow(length)
     await fillBuffer(path, at, chunk, (filled) => readAsync(fd, chunk, filled, length - filled, at + filled))

@@ -8,8 +8,11 @@ import { createFading } from './fading.ts'
  * leaf need not be hashed again each time it goes out (docs/adr/012).
  */
 export interface Proofs {
-  /** Whether it was hashed, whatever became of its files since. */
-  knows(place: string, leaf: LeafPlace): boolean
+  /**
+   * How many leaves from this one on were hashed, whatever became of their files since, and lay in the very same files: then
+   * one stamp of them together is the stamp of each. At most as many as asked for; 0 when this one was not.
+   */
+  alike(place: string, leaf: LeafPlace, atMost: number): number
   /** Whether bytes that were just read with this stamp are those that were hashed. */
   has(place: string, leaf: LeafPlace, stamp: Stamp): boolean
   /** They were just read, with this stamp, and their hash is right. */
@@ -38,7 +41,15 @@ export function createProofs(deps: { clock: () => number }): Proofs {
     return proved?.marks[(proved.leaves[offset / LEAF_BYTES] ?? 0) - 1]
   }
   return {
-    knows: (place, leaf) => markOf(place, leaf) !== undefined,
+    alike(place, { offset }, atMost) {
+      const leaves = places.get(place)?.leaves
+      const first = offset / LEAF_BYTES
+      const mark = leaves?.[first] ?? 0
+      if (mark === 0) return 0
+      let count = 1
+      while (count < atMost && leaves?.[first + count] === mark) count += 1
+      return count
+    },
     has: (place, leaf, { mark }) => markOf(place, leaf) === mark,
     add(place, { narSize, offset }, { mark, changedMs }) {
       // A second write within the same tick of the kernel's clock would leave no trace.

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describe, it, test, type TestContext } from 'node:test'
 import { rawCid, sha256 } from '../../src/dag/cid.ts'
 import { LEAF_BYTES } from '../../src/dag/profile.ts'
+import type { ChunkBuffers } from '../../src/spool/chunk-buffers.ts'
 import { openLeafIndex } from '../../src/spool/leaf-index.ts'
 import { createLocalBlocks } from '../../src/spool/local-blocks.ts'
 import { skipWithoutNix } from '../kit/nix.ts'
@@ -173,7 +174,7 @@ test(
 
 describe('a NAR of the Nix store that was hashed before', { skip: skipWithoutNix() }, () => {
   /** A folder of two files, `b` of 4 MiB, each of its leaves hashed once. */
-  async function hashed(t: TestContext) {
+  async function hashed(t: TestContext, chunkBuffers?: () => ChunkBuffers) {
     const { spool, index, log } = await blocksBench(t)
     const real = await realStore(t)
     const source = join(real.sources, 'folder')
@@ -185,7 +186,8 @@ describe('a NAR of the Nix store that was hashed before', { skip: skipWithoutNix
     const plan = planOf(nar)
     // Files that were made just now are not remembered.
     const clock = () => Date.now() + 60_000
-    const blocks = createLocalBlocks({ index, spool, store: real.open(), log, clock })
+    const deps = { index, spool, store: real.open(), log, clock, ...(chunkBuffers && { chunkBuffers }) }
+    const blocks = createLocalBlocks(deps)
     index.put(plan, { shared: true, inSpool: false, storePath: path })
     const known = { narHash: plan.narHash, narSize: nar.length, storePaths: [path] }
     const readFrom = async (start: number, end = nar.length) => {
@@ -205,6 +207,25 @@ describe('a NAR of the Nix store that was hashed before', { skip: skipWithoutNix
     assert.ok(nar.equals(await readFrom(0)))
     assert.ok(nar.subarray(LEAF_BYTES - 1).equals(await readFrom(LEAF_BYTES - 1)))
     assert.ok(nar.subarray(7, 9).equals(await readFrom(7, 9)))
+  })
+
+  it('is read several leaves at a time, as long as they lie in one file', async (t) => {
+    const lengths: number[] = []
+    const long = (): ChunkBuffers => ({
+      size: 3 * LEAF_BYTES,
+      next(length) {
+        lengths.push(length)
+        return Buffer.alloc(length)
+      },
+    })
+    const { nar, readFrom, folder } = await hashed(t, long)
+    assert.ok(nar.equals(await readFrom(0)))
+    const last = nar.length - 5 * LEAF_BYTES
+    assert.deepEqual(lengths.splice(0), [LEAF_BYTES, LEAF_BYTES, 3 * LEAF_BYTES, last])
+    assert.ok(nar.subarray(2 * LEAF_BYTES + 7, -1).equals(await readFrom(2 * LEAF_BYTES + 7, nar.length - 1)))
+    await rm(join(folder, 'b'))
+    await writeFile(join(folder, 'b'), noise(4 * LEAF_BYTES, 'b'))
+    assert.equal((await readFrom(2 * LEAF_BYTES)).length, 0)
   })
 
   it('ends before the first leaf of which a file was written since', async (t) => {

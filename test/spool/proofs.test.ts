@@ -65,3 +65,19 @@ test('with too many changes nothing is known rather than too much', () => {
   for (let i = 0; i < 300; i++) proofs.add('x', leaf, { ...stamp, mark: `${i}` })
   for (let i = 0; i < 300; i++) assert.equal(proofs.has('x', leaf, { ...stamp, mark: `${i}` }), false)
 })
+
+test('leaves in a row are alike as long as they lay in the same files', () => {
+  const { proofs } = bench()
+  const narSize = 6 * LEAF_BYTES
+  const at = (index: number) => ({ narSize, offset: index * LEAF_BYTES })
+  const marks = [undefined, 'a', 'a', 'b', 'b', 'b']
+  for (const [index, mark] of marks.entries()) {
+    if (mark !== undefined) proofs.add('x', at(index), { ...stamp, mark })
+  }
+  const alike = (index: number, atMost: number) => proofs.alike('x', at(index), atMost)
+  assert.equal(alike(0, 4), 0)
+  assert.equal(alike(1, 4), 2)
+  assert.equal(alike(1, 1), 1)
+  assert.equal(alike(3, 9), 3, 'the NAR ends there')
+  assert.equal(proofs.alike('y', at(1), 4), 0)
+})
