@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isLoopbackUrl } from '../../src/config/ip-address.ts'
-import { tuneGarbageCollector } from '../../src/config/garbage-collector.ts'
+import { createYoungCollector, tuneGarbageCollector } from '../../src/config/garbage-collector.ts'
 import { parseCid } from '../../src/dag/cid.ts'
 import type { Log } from '../../src/log.ts'
 import { parsePublicKey, trustedKeys } from '../../src/nix/key.ts'
@@ -67,6 +67,7 @@ const transfers = createTransfers({
   spool,
   index,
   blockSources: () => blockSources,
+  received: createYoungCollector(),
   clock,
   log,
   blocks: createLocalBlocks({ index, spool, log }),

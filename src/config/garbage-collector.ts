@@ -1,6 +1,9 @@
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 
 const YOUNG_BYTES = 8 * 2 ** 20
+/** Most buffers have served by then, and the core's cache still has some of them. */
+const COLLECTED_EACH_BYTES = 8 * 2 ** 20
 /** A few rounds do; so many that a V8 which counts otherwise costs a few ms at most. */
 const ROUNDS = 100
 const OBJECTS_A_ROUND = 1000
@@ -37,4 +40,24 @@ function growYoungSpace(): void {
 
 function youngBytes(): number {
   return getHeapSpaceStatistics().find(({ space_name: name }) => name === 'new_space')?.space_size ?? Infinity
+}
+
+/**
+ * Collects the young space of this thread for each 8 MiB that came, in 0.3 ms. V8 itself does so for each
+ * 50 MB or so: by then the limit for the whole heap is reached, all of it is marked, and each buffer was memory that had to
+ * be mapped (docs/adr/011).
+ *
+ * @returns to be told of bytes that came; does nothing where V8 has no such function
+ */
+export function createYoungCollector(): (bytes: number) => void {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('globalThis.gc') as ((how: { type: 'minor' }) => void) | undefined
+  if (collect === undefined) return () => {}
+  let came = 0
+  return (bytes) => {
+    came += bytes
+    if (came < COLLECTED_EACH_BYTES) return
+    came = 0
+    collect({ type: 'minor' })
+  }
 }

@@ -42,6 +42,8 @@ export interface RunnerDeps {
   rootChildren(nar: NarRef): readonly DagLink[] | undefined
   /** Leaves that others may tell differences from. */
   readonly oldLeafAt?: OldLeafAt | undefined
+  /** Told of each piece that comes, at once. */
+  readonly received?: ((bytes: number) => void) | undefined
   readonly clock: () => number
   readonly log: Log
 }
@@ -92,7 +94,7 @@ export function startRunner(
   deps: RunnerDeps,
   options: CallOptions,
 ): Runner {
-  const { clock, scores, firstBytes } = deps
+  const { clock, scores, firstBytes, received } = deps
   const start = way.kind === 'blocks' ? request.from - (request.from % LEAF_BYTES) : request.from
   const begunAt = clock()
   const own = new AbortController()
@@ -109,6 +111,7 @@ export function startRunner(
     if (arrived === 0 && isUsual && !isHere) firstBytes.came(lastAt - begunAt)
     arrived += count
     if (isHere) fromHere += count
+    received?.(count)
     runner.onArrival?.()
   }
   const pieces =

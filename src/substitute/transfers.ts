@@ -99,6 +99,8 @@ export function createTransfers(deps: {
   along?: (info: VerifiedNarInfo) => Pick<AlongFinder, 'find'> | undefined
   /** Asks relays for it; undefined when they are not to hear of it. */
   relays?: (info: VerifiedNarInfo) => Pick<RelayFinder, 'relays' | 'find'> | undefined
+  /** Told of the bytes of all NARs as they come. */
+  received?: (bytes: number) => void
   clock: () => number
   log: Log
 }): Transfers {
@@ -168,6 +170,7 @@ export function createTransfers(deps: {
       buffers,
       shares,
       firstBytes,
+      received: deps.received,
       rootChildren: (nar) => hints.rootChildren(nar),
       scores,
       // Peers ask by leaf. Who shares nothing needs none of them now.

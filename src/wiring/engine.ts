@@ -1,6 +1,7 @@
 /** resolve and transfer, and every source they ask. */
 import { shares } from '../config/config.ts'
 import type { Config } from '../config/config.ts'
+import { createYoungCollector } from '../config/garbage-collector.ts'
 import type { Log } from '../log.ts'
 import { openAuditMemory } from '../operations/audit-memory.ts'
 import { createAuditor } from '../operations/auditor.ts'
@@ -157,6 +158,7 @@ export function createEngine(
       }
       follower.markBad(info.narHash, way.root, { told: way.told, storePath: info.storePath })
     },
+    received: createYoungCollector(),
     clock: stopwatch,
     log,
   })
