@@ -50,14 +50,23 @@ function youngBytes(): number {
  * @returns to be told of bytes that came; does nothing where V8 has no such function
  */
 export function createYoungCollector(): (bytes: number) => void {
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('globalThis.gc') as ((how: { type: 'minor' }) => void) | undefined
-  if (collect === undefined) return () => {}
+  let collect: CollectYoung | undefined
   let came = 0
   return (bytes) => {
     came += bytes
     if (came < COLLECTED_EACH_BYTES) return
     came = 0
-    collect({ type: 'minor' })
+    // Not before it is needed: any second context slows all of the thread, 2 us a narinfo.
+    collect ??= findCollector()
+    collect()
   }
+}
+
+type CollectYoung = () => void
+
+/** V8 gives the function to each context that is made after its flag was set. */
+function findCollector(): CollectYoung {
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('globalThis.gc') as ((how: { type: 'minor' }) => void) | undefined
+  return () => gc?.({ type: 'minor' })
 }
