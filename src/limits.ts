@@ -107,6 +107,9 @@ export const LONG_CHUNKS_AFTER_BYTES = 16 * MIB
 /** After a chunk that took less the next is a long one; after one that took more it is not. */
 export const LONG_CHUNKS_QUICK_MS = 2
 export const LONG_CHUNKS_SLOW_MS = 8
+/** Kept in memory of a NAR that is being written, for readers who keep up; a piece of less than the least is read with more. */
+export const RECENT_BYTES = 256 * KIB
+export const RECENT_PIECE_MIN_BYTES = 128 * KIB
 /** So many new leaves, and what is on disk is noted: a crash costs no more, and `commit` has little left to wait for. */
 export const SPOOL_SAVE_LEAVES_COUNT = 16
 /** Last use is written no oftener than this; eviction by age needs no better. */
@@ -161,12 +164,15 @@ export const UPSTREAM_NARINFO_FLOOR_MS = 1_500
 export const UPSTREAM_NARINFO_CEILING_MS = 2_500
 /** A host that takes no connection for so long will take none, and nobody else waits behind it. */
 export const UPSTREAM_CONNECT_DEADLINE_MS = 4_000
+/** What a connection over plain HTTP reads at once, at most; it has two such buffers. */
+export const RECEIVE_BUFFER_BYTES = 128 * KIB
 /**
- * What came of a NAR and nobody has taken yet is taken at once: larger pieces are hashed and written at less cost, and are
- * garbage soon. So one NAR may have the maximum, and all those of an upstream share the total (P6).
+ * A NAR is taken from an upstream in pieces, three of which may lie in memory: large ones cost less, and all NARs of an
+ * upstream share the total (P6).
  */
-export const UPSTREAM_READ_AHEAD_MAX_BYTES = 512 * KIB
-export const UPSTREAM_READ_AHEAD_TOTAL_BYTES = 2 * MIB
+export const UPSTREAM_PIECE_MIN_BYTES = 64 * KIB
+export const UPSTREAM_PIECE_MAX_BYTES = 1 * MIB
+export const UPSTREAM_PIECES_TOTAL_BYTES = 4 * MIB
 /** From asking for a NAR to its first byte; before NAR_FIRST_BYTE_DEADLINE_MS, for the same reason. */
 export const UPSTREAM_FIRST_BYTE_FLOOR_MS = 4_000
 export const UPSTREAM_FIRST_BYTE_CEILING_MS = 8_000

@@ -142,7 +142,22 @@ export interface StreamSource {
   readonly firstByteMs?: number
   /** It passes on what it is getting itself, so that another way may lead to the same narrow line. */
   readonly isGrowing?: boolean
-  open(nar: NarRef, from: number, options: CallOptions): AsyncIterable<Uint8Array>
+  open(nar: NarRef, from: number, options: OpenOptions): AsyncIterable<Uint8Array>
+}
+
+export interface OpenOptions extends CallOptions {
+  /** For pieces, one each: the reader's own, who has them back with the pieces. What does not come in them is the reader's as well. */
+  buffers?: PieceBuffers | undefined
+}
+
+/** Buffers to fill, all of one size. */
+export interface PieceBuffers {
+  /** Bytes of each. */
+  readonly size: number
+  /** With whatever was in it. */
+  take(): Uint8Array
+  /** One that was taken after all for nothing. */
+  give(bytes: Uint8Array): void
 }
 
 /** Single blocks by CID: leaves and interior nodes. */

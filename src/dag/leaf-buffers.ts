@@ -8,20 +8,30 @@ import { LEAF_BYTES } from './profile.ts'
  * garbage collector has it.
  */
 export interface LeafBuffers {
-  /** LEAF_BYTES long, with whatever was in it. */
+  /** LEAF_BYTES. */
+  readonly size: number
+  /** With whatever was in it. */
   take(): Uint8Array
-  /** The buffer, or any view of one that was taken. */
+  /** Whether these bytes lie in a buffer that was taken and not given back. */
+  isLent(bytes: Uint8Array): boolean
+  /** The buffer, or any view of it. Any other bytes stay their owner's. */
   give(bytes: Uint8Array): void
 }
 
 /** @param keep how many lie ready at most */
 export function createLeafBuffers(keep: number): LeafBuffers {
   const ready: ArrayBufferLike[] = []
+  const lent = new WeakSet<ArrayBufferLike>()
   return {
-    take: () => new Uint8Array(ready.pop() ?? Buffer.allocUnsafeSlow(LEAF_BYTES).buffer),
+    size: LEAF_BYTES,
+    take() {
+      const buffer = ready.pop() ?? Buffer.allocUnsafeSlow(LEAF_BYTES).buffer
+      lent.add(buffer)
+      return new Uint8Array(buffer)
+    },
+    isLent: ({ buffer }) => lent.has(buffer),
     give({ buffer }) {
-      if (buffer.byteLength === LEAF_BYTES && ready.length < keep && !ready.includes(buffer))
-        ready.push(buffer)
+      if (lent.delete(buffer) && ready.length < keep) ready.push(buffer)
     },
   }
 }

@@ -8,6 +8,8 @@ import { SpoolCorruptError, SpoolWriteError } from './errors.ts'
 import { checkRange, narPath, readChunks, stampOf, syncFolder } from './nar-file.ts'
 import type { ChunkOptions } from './nar-file.ts'
 import type { OpenPart } from './part.ts'
+import { createRecentBytes } from './recent-bytes.ts'
+import type { RecentPiece } from './recent-bytes.ts'
 import type { SpoolRows } from './rows.ts'
 
 /**
@@ -29,12 +31,16 @@ export interface SpoolFile {
    * Writes at `prefix`, which then may advance by more than was given, over leaves put earlier: who appends a stream
    * looks at `prefix` before each call.
    *
+   * @param release called once, when the bytes are on disk and no reader has them from here; not called where that is not
+   * known. Without it nobody may change them any more
    * @throws RangeError past `narSize`, SpoolWriteError
    */
-  append(bytes: Uint8Array): Promise<void>
+  append(bytes: Uint8Array, release?: () => void): Promise<void>
   /** @throws RangeError when the length is not that of the leaf, SpoolWriteError */
   putLeaf(index: number, bytes: Uint8Array): Promise<void>
   hasLeaf(index: number): boolean
+  /** Of the bytes that were appended last, and still lie in memory, the range's first ones. Undefined when it is better to `read`. */
+  recent(range: ByteRange): RecentPiece | undefined
   /**
    * Bytes that are on disk, also while more are written and after `commit`.
    *
@@ -87,6 +93,7 @@ export function createSpoolFile(
   let failure: SpoolWriteError | undefined
   /** The writer and each reader; the last one closes the handle. */
   let users = 1
+  const recent = createRecentBytes()
   /** The whole file, as it was left. */
   let sealed: Stamp | undefined
 
@@ -234,11 +241,13 @@ export function createSpoolFile(
     sealed = stampOf(handle.fd)
     deps.onSealed(sealed)
     rows.commit(narHash, narSize, clock())
+    recent.clear()
   }
 
   const abandon = async (reason: Error, keep: boolean): Promise<void> => {
     abandonReason = reason
     state = 'abandoned'
+    recent.clear()
     try {
       await settle()
       if (keep && failure === undefined && leaves.bytes > savedBytes) await save()
@@ -254,7 +263,7 @@ export function createSpoolFile(
     get prefix() {
       return leaves.prefix
     },
-    append: (bytes) =>
+    append: (bytes, release) =>
       queued(async () => {
         const from = leaves.prefix
         const end = from + bytes.length
@@ -265,6 +274,7 @@ export function createSpoolFile(
           await writeAt(gap.start, bytes.subarray(gap.start - from, gap.end - from))
         }
         leaves.setPrefix(end)
+        recent.add(from, bytes, release)
       }),
     putLeaf: (index, bytes) =>
       queued(async () => {
@@ -277,6 +287,7 @@ export function createSpoolFile(
         leaves.setLeaf(index)
       }),
     hasLeaf: (index) => leaves.has(index),
+    recent: (range) => recent.from(range),
     read,
     async commit() {
       assertWriting()

@@ -4,15 +4,12 @@ import type { CallOptions, SourceId } from '../source.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
 import { watchWithHedge } from './hedge.ts'
 import type { HedgeRequest } from './hedge.ts'
+import type { AppendHow } from './nar-in-hand.ts'
 import type { Runner, RunnerDeps } from './runner.ts'
 import { createWriteBehind } from './write-behind.ts'
 
-/**
- * The next bytes of the NAR, hashed when it returns, on disk when its promise resolves.
- *
- * @param digest of a whole leaf, when it has been checked against these bytes
- */
-export type Take = (bytes: Uint8Array, from: SourceId, digest?: Uint8Array) => Promise<void>
+/** As `NarInHand.append`. */
+export type Take = (bytes: Uint8Array, from: SourceId, how: AppendHow) => Promise<void>
 
 export interface Followed {
   /** Why the way ended before the NAR; undefined when all of it came, or another one took over. */
@@ -53,17 +50,18 @@ export async function follow(
         break
       }
       hedge.waitsSince = undefined
-      const { bytes, from, digest } = piece
+      const { bytes, from, digest, release } = piece
       // The beginning may have come another way, while this one was beginning.
       const skip = Math.min(bytes.length, Math.max(0, end - at))
       at += bytes.length
       if (skip === bytes.length) {
-        piece.release?.()
+        release?.()
         continue
       }
       end += bytes.length - skip
-      const written = skip === 0 ? take(bytes, from, digest) : take(bytes.subarray(skip), from)
-      await writes.add(written.finally(() => piece.release?.()))
+      await writes.add(
+        skip === 0 ? take(bytes, from, { digest, release }) : take(bytes.subarray(skip), from, { release }),
+      )
       if (hedge.winner !== undefined) break
     }
     await writes.drain()

@@ -16,11 +16,9 @@ export interface NarInHand extends Followable {
   /** What an earlier run left on disk counts only as far as it is hashed anew. */
   rehash(options: CallOptions): Promise<void>
   /**
-   * Hashed when it returns, on disk when its promise resolves: the disk writes in another thread.
-   *
-   * @param digest of a whole leaf, when it has been checked against these bytes
+   * The next bytes of the NAR: hashed when it returns, on disk when its promise resolves. The disk writes in another thread.
    */
-  append(bytes: Uint8Array, from: SourceId, digest?: Uint8Array): Promise<void>
+  append(bytes: Uint8Array, from: SourceId, how?: AppendHow): Promise<void>
   /** What the whole hashes to; once for each file. */
   finish(): ReturnType<NarProver['finish']>
   /** There is no file any more when it returns; the old one is gone when its promise resolves. */
@@ -29,6 +27,13 @@ export interface NarInHand extends Followable {
   commit(plan: NarPlan | undefined): Promise<void>
   /** No more comes. What is not known to be wrong is kept for a transfer that goes on here. */
   abandon(reason: Error): Promise<void>
+}
+
+export interface AppendHow {
+  /** Of a whole leaf, when it has been checked against these bytes. */
+  readonly digest?: Uint8Array | undefined
+  /** As for `SpoolFile.append`. */
+  readonly release?: (() => void) | undefined
 }
 
 export interface NarInHandDeps {
@@ -86,9 +91,9 @@ export function createNarInHand(
       bySource.set('spool', end)
     },
 
-    async append(bytes, from, digest) {
+    async append(bytes, from, { digest, release } = {}) {
       if (file === undefined) throw new Error('bytes of a NAR came before its file was opened')
-      const written = file.append(bytes)
+      const written = file.append(bytes, release)
       if (digest === undefined) prover.update(bytes)
       else prover.addLeaf(bytes, digest)
       await written

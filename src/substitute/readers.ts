@@ -6,6 +6,7 @@
 import { HELD_BACK_BYTES, ORPHAN_GRACE_MS, UNPROVEN_HELD_MS } from '../limits.ts'
 import type { ByteRange, CallOptions, ReadOptions } from '../source.ts'
 import { chunkOptions } from '../spool/chunk-buffers.ts'
+import type { RecentPiece } from '../spool/recent-bytes.ts'
 import type { SpoolFile } from '../spool/spool-file.ts'
 import { NoSourceError } from './errors.ts'
 import type { Progress } from './progress.ts'
@@ -76,6 +77,17 @@ export function createReaders(transfer: Followable, progress: Progress, onOrphan
     tell: ((at: number) => void) | undefined,
   ): AsyncGenerator<Uint8Array, void, undefined> {
     const chunked = chunkOptions(options)
+    let last: RecentPiece | undefined
+    let lastButOne: RecentPiece | undefined
+    /**
+     * Whoever is about to get this chunk reads the last but one no more. Not told when it asks: who has all it wants asks
+     * once more, to hear that there is no more (`exactly`), and may still be sending both.
+     */
+    const giving = (chunk?: RecentPiece): void => {
+      if (options.reuse === true) lastButOne?.done()
+      lastButOne = last
+      last = chunk
+    }
     let begun: SpoolFile | undefined
     let at = range.start
     while (at < range.end) {
@@ -89,6 +101,15 @@ export function createReaders(transfer: Followable, progress: Progress, onOrphan
         await progress.wait(options.signal)
         continue
       }
+      const recent = file.recent({ start: at, end })
+      if (recent !== undefined) {
+        begun = file
+        at += recent.bytes.length
+        tell?.(at)
+        giving(recent)
+        yield recent.bytes
+        continue
+      }
       try {
         for await (const bytes of file.read({ start: at, end }, chunked)) {
           // Thrown away between disk and here: wait for the new one.
@@ -96,6 +117,7 @@ export function createReaders(transfer: Followable, progress: Progress, onOrphan
           begun = file
           at += bytes.length
           tell?.(at)
+          giving()
           yield bytes
         }
       } catch (error) {

@@ -42,7 +42,7 @@ export interface RunnerDeps {
   rootChildren(nar: NarRef): readonly DagLink[] | undefined
   /** Leaves that others may tell differences from. */
   readonly oldLeafAt?: OldLeafAt | undefined
-  /** Told of each piece that comes, at once. */
+  /** Told of bytes that came in buffers of their own, at once. */
   readonly received?: ((bytes: number) => void) | undefined
   readonly clock: () => number
   readonly log: Log
@@ -55,7 +55,7 @@ interface Piece {
   /** Of a whole leaf, when it has been checked against these bytes. */
   readonly digest?: Uint8Array
   /** To be called once, when nobody reads the bytes any more. */
-  release?(): void
+  readonly release?: () => void
 }
 
 export interface Runner {
@@ -105,13 +105,14 @@ export function startRunner(
   let fromHere = 0
   let lastAt = begunAt
   let over = false
-  const onBytes: OnBytes = (count, from) => {
+  const onBytes: OnBytes = (count, from, isLent = false) => {
     const isHere = from.cost === COST.local
     lastAt = clock()
     if (arrived === 0 && isUsual && !isHere) firstBytes.came(lastAt - begunAt)
     arrived += count
     if (isHere) fromHere += count
-    received?.(count)
+    // What comes in lent buffers is nobody's garbage.
+    if (!isLent) received?.(count)
     runner.onArrival?.()
   }
   const pieces =
@@ -179,7 +180,7 @@ export function paceOf(
   return arrived === 0 ? scores.pace(paceId(way)) : (arrived / Math.max(1, clock() - begunAt)) * 1000
 }
 
-type OnBytes = (count: number, from: Pick<BlockSource, 'cost'>) => void
+type OnBytes = (count: number, from: Pick<BlockSource, 'cost'>, isLent?: boolean) => void
 type WatchedOptions = CallOptions & { onBytes: OnBytes }
 
 async function* leafPieces(
@@ -230,7 +231,7 @@ async function* leafPieces(
 async function* streamPieces(
   way: Way & { kind: 'stream' },
   { nar: { narHash, narSize }, from }: { nar: NarRef; from: number },
-  { scores, clock }: RunnerDeps,
+  { buffers, scores, clock }: RunnerDeps,
   { signal, onBytes }: WatchedOptions,
 ): AsyncGenerator<Piece, void, undefined> {
   const { source } = way
@@ -239,12 +240,17 @@ async function* streamPieces(
   let whole = false
   let lastAt = begun
   try {
-    for await (const bytes of source.open({ narHash, narSize }, from, { signal })) {
-      onBytes(bytes.length, source)
+    for await (const bytes of source.open({ narHash, narSize }, from, { signal, buffers })) {
+      const isLent = buffers.isLent(bytes)
+      onBytes(bytes.length, source, isLent)
       lastAt = clock()
       const room = narSize - at
       at += Math.min(bytes.length, room)
-      yield { bytes: bytes.subarray(0, room), from: source.id }
+      yield {
+        bytes: bytes.subarray(0, room),
+        from: source.id,
+        ...(isLent ? { release: () => buffers.give(bytes) } : {}),
+      }
       // What fits may still be right: the NarHash decides.
       if (bytes.length > room) {
         throw new SourceLieError(source.id, `${source.id} gave more than the ${narSize} bytes of ${narHash}`)

@@ -139,10 +139,10 @@ export function startTransfer(info: VerifiedNarInfo, deps: TransferDeps): Runnin
         const into = target
         if (failed !== undefined)
           log.info({ ...about(way), at: from }, `${nameOf(way)} takes over from ${failed}`)
-        const take: Take = (bytes, source, digest) => {
+        const take: Take = (bytes, source, how) => {
           if (deps.isUnproven(way)) readers.holdBack()
           lastFrom = paceId(way)
-          return inHand.append(bytes, source, digest)
+          return inHand.append(bytes, source, how)
         }
         const current = runner ?? begin(way, target)
         followed = current

@@ -1,17 +1,20 @@
 import type { LookupFunction } from 'node:net'
-import { Agent, request, type Dispatcher } from 'undici'
+import { Agent, type Dispatcher } from 'undici'
 import {
   UPSTREAM_BULK_CONNECTIONS_COUNT,
   UPSTREAM_CONNECT_DEADLINE_MS,
   UPSTREAM_MAX_REDIRECTS,
-  UPSTREAM_READ_AHEAD_MAX_BYTES,
-  UPSTREAM_READ_AHEAD_TOTAL_BYTES,
+  UPSTREAM_PIECE_MAX_BYTES,
+  UPSTREAM_PIECE_MIN_BYTES,
+  UPSTREAM_PIECES_TOTAL_BYTES,
   UPSTREAM_SMALL_CONNECTIONS_COUNT,
 } from '../limits.ts'
 import { quote } from '../nix/quote.ts'
-import { SourceFaultError, SourceLieError, type SourceId } from '../source.ts'
+import { SourceFaultError, SourceLieError, type CallOptions, type SourceId } from '../source.ts'
 import { abortable } from './abortable.ts'
 import { StatusError } from './errors.ts'
+import { receive, type Received } from './receive.ts'
+import { createReceivingConnector } from './receiving-socket.ts'
 import { checkLiteral, isPrivateHost, publicLookup, redirectTarget, RedirectError } from './redirect.ts'
 import { retryAfterMs } from './retry-after.ts'
 import type { Transport, TransportBody, TransportOptions } from './transport.ts'
@@ -28,8 +31,6 @@ const ENCODINGS: ReadonlyMap<string, NonNullable<TransportBody['encoding']>> = n
   ['xz', 'xz'],
   ['bzip2', 'bzip2'],
 ])
-/** undici's own. */
-const READ_AHEAD_MIN_BYTES = 64 * 1024
 /** An error page up to this is read away to keep the connection. */
 const DUMPED_BYTES = 65_536
 
@@ -60,30 +61,29 @@ export function createHttpTransport(
     return guarded
   }
 
-  /** Fixed when the body begins: those that begin among many get little. */
-  function readAheadBytes(size: TransportOptions['size']): number {
+  /** Fixed when it begins: those that begin among many get little. */
+  function pieceBytes(size: TransportOptions['size']): number {
     const others = Object.values(own.bulk.stats).reduce((sum, one) => sum + one.size, 0)
-    const fair = size === 'small' ? 0 : UPSTREAM_READ_AHEAD_TOTAL_BYTES / (others + 1)
-    return Math.round(Math.min(UPSTREAM_READ_AHEAD_MAX_BYTES, Math.max(READ_AHEAD_MIN_BYTES, fair)))
+    const fair = size === 'small' ? 0 : UPSTREAM_PIECES_TOTAL_BYTES / (others + 1)
+    return Math.round(Math.min(UPSTREAM_PIECE_MAX_BYTES, Math.max(UPSTREAM_PIECE_MIN_BYTES, fair)))
   }
 
   async function get(first: URL, options: TransportOptions): Promise<TransportBody | undefined> {
-    const { signal, size, from = 0 } = options
+    const { signal, size, from = 0, buffers } = options
     const headers: Record<string, string> = { 'accept-encoding': 'identity', 'user-agent': 'narswarm' }
     if (from > 0) headers['range'] = `bytes=${from}-`
     let url = first
     let dispatcher: Dispatcher = own[size]
     for (let hops = 0; ; hops++) {
-      // undici hears the signal only once it is connected.
-      const response = await abortable(
-        request(url, { dispatcher, signal, headers, highWaterMark: readAheadBytes(size) }),
+      const response = await receive(dispatcher, url, {
+        headers,
+        pieceBytes: pieceBytes(size),
+        buffers,
         signal,
-      )
-      // Destroyed early, the body emits an error that nobody waits for any more.
-      response.body.on('error', () => {})
+      })
       const { statusCode } = response
       if (statusCode === 200 || (statusCode === 206 && from > 0)) return body(url, response, from)
-      await response.body.dump({ limit: DUMPED_BYTES, signal })
+      await dump(response, { signal })
       if (MISSES.has(statusCode)) return undefined
       if (!REDIRECTS.has(statusCode)) throw unexpected(url, response)
       if (hops === maxRedirects) {
@@ -97,7 +97,7 @@ export function createHttpTransport(
     }
   }
 
-  function body(url: URL, response: Dispatcher.ResponseData, from: number): TransportBody {
+  function body(url: URL, response: Received, from: number): TransportBody {
     const { statusCode, headers } = response
     try {
       const encoding = contentEncoding(url, headers['content-encoding'])
@@ -113,12 +113,12 @@ export function createHttpTransport(
       const contentType = headers['content-type']
       return {
         offset: statusCode === 206 ? from : 0,
-        chunks: chunksOf(response.body),
+        chunks: response.body,
         ...(encoding === undefined ? {} : { encoding }),
         ...(typeof contentType === 'string' ? { contentType } : {}),
       }
     } catch (error) {
-      response.body.destroy()
+      response.close()
       throw error
     }
   }
@@ -148,7 +148,7 @@ export function createHttpTransport(
     }
   }
 
-  function unexpected(url: URL, { statusCode, headers }: Dispatcher.ResponseData): SourceFaultError {
+  function unexpected(url: URL, { statusCode, headers }: Received): SourceFaultError {
     const header = headers['retry-after']
     const later = typeof header === 'string' ? `, Retry-After ${quote(header.slice(0, 40))}` : ''
     return new SourceFaultError(id, `${shown(url)}: expected status 200, got ${statusCode}${later}`, {
@@ -164,21 +164,27 @@ export function createHttpTransport(
   }
 }
 
-async function* chunksOf(body: Dispatcher.ResponseData['body']): AsyncGenerator<Uint8Array> {
+/** Reads a short rest away; a longer one ends the connection. */
+async function dump({ body }: Received, { signal }: CallOptions): Promise<void> {
+  let bytes = 0
   try {
-    for await (const chunk of body) yield chunk as Buffer
-  } finally {
-    body.destroy()
+    for await (const piece of body) {
+      bytes += piece.length
+      if (bytes > DUMPED_BYTES) return
+    }
+  } catch {
+    // Of a page that nobody reads the rest may fail.
+    signal.throwIfAborted()
   }
 }
 
-/** HTTP/1.1 alone: a GOAWAY of HTTP/2 can make a cut body look whole (security G10). */
+/** HTTP/1.1 alone: a GOAWAY of HTTP/2 can make a cut body look whole (security G10). For `receive`. */
 function createAgent(connections: number, connect: { lookup?: LookupFunction } = {}): Agent {
   return new Agent({
     connections,
     pipelining: 1,
     allowH2: false,
-    connect: { timeout: UPSTREAM_CONNECT_DEADLINE_MS, ...connect },
+    connect: createReceivingConnector({ allowH2: false, timeout: UPSTREAM_CONNECT_DEADLINE_MS, ...connect }),
   })
 }
 

@@ -8,6 +8,7 @@ import {
   type CallOptions,
   type Cost,
   type NarRef,
+  type OpenOptions,
   type SourceId,
   type StreamSource,
 } from '../source.ts'
@@ -49,10 +50,12 @@ export function createNarStream(
     return options.signal.aborted ? reason : sourceError(id, url, reason)
   }
 
-  async function ask(visit: Visit, from: number, options: CallOptions): Promise<Asked> {
+  async function ask(visit: Visit, from: number, options: OpenOptions): Promise<Asked> {
     const watch = createWatch(id, url, Math.min(firstByteMs, visit.deadlineMs), options)
     try {
-      const body = await transport.get(url, { signal: watch.signal, size: 'bulk', from })
+      // What is decoded is not what came.
+      const buffers = compression === 'none' ? options.buffers : undefined
+      const body = await transport.get(url, { signal: watch.signal, size: 'bulk', from, buffers })
       if (body === undefined)
         throw new SourceMissError(id, `${url.href}: there is a narinfo, and no such NAR`)
       return { body, watch }
@@ -71,7 +74,7 @@ export function createNarStream(
     throw new SourceLieError(id, `${url.href}: ${message}`, { cause: new PageError(message) })
   }
 
-  async function* open(nar: NarRef, from: number, options: CallOptions): AsyncGenerator<Uint8Array> {
+  async function* open(nar: NarRef, from: number, options: OpenOptions): AsyncGenerator<Uint8Array> {
     const { narSize } = nar
     if (from >= narSize) return
     const wanted = compression === 'none' ? from : 0

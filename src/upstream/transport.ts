@@ -1,5 +1,5 @@
 import type { Compression } from '../nix/narinfo.ts'
-import type { CallOptions } from '../source.ts'
+import type { CallOptions, PieceBuffers } from '../source.ts'
 import type { HashPart } from '../nix/store-path.ts'
 
 /** `bulk` for NARs: they have connections of their own, so that no narinfo queues up behind them. */
@@ -7,6 +7,8 @@ export type RequestSize = 'small' | 'bulk'
 
 export interface TransportOptions extends CallOptions {
   size: RequestSize
+  /** As for `StreamSource.open`. */
+  buffers?: PieceBuffers | undefined
   /** First byte wanted; what comes may start earlier. */
   from?: number
 }

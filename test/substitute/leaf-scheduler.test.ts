@@ -222,11 +222,13 @@ describe('leaf scheduler: order and window', () => {
     const out = new Set<ArrayBufferLike>()
     let most = 0
     const counting: LeafBuffers = {
+      size: buffers.size,
       take() {
         const taken = buffers.take()
         most = Math.max(most, out.add(taken.buffer).size)
         return taken
       },
+      isLent: (bytes) => buffers.isLent(bytes),
       give(bytes) {
         out.delete(bytes.buffer)
         buffers.give(bytes)

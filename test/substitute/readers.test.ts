@@ -82,3 +82,89 @@ describe('who reads along and is nobody of ours', () => {
     await end()
   })
 })
+
+describe('what comes in lent buffers', () => {
+  /** Pieces of one lent buffer each, which is filled with zeros as soon as it is given back. */
+  async function lending(t: TestContext) {
+    const kit = await bench(t)
+    const released: number[] = []
+    let given = 0
+    const give = async (count: number): Promise<void> => {
+      for (let i = 0; i < count; i++) {
+        const number = given++
+        const piece = Uint8Array.from(nar.subarray(number * PIECE, (number + 1) * PIECE))
+        await kit.transfer.file?.append(piece, () => {
+          piece.fill(0)
+          released.push(number)
+        })
+      }
+      kit.progress.notify()
+    }
+    return { ...kit, released, give }
+  }
+  const PIECE = HELD_BACK_BYTES / 2
+  const reuse = { ...options, reuse: true }
+
+  it('goes out as it lies in memory, and is a reader’s until it is given the next but one', async (t) => {
+    const { readers, give, released, transfer, progress, end } = await lending(t)
+    const reader = readers.read(whole, reuse)
+    const got: Uint8Array[] = []
+    for (let i = 0; i < 4; i++) {
+      await give(1)
+      const { value } = await reader.next()
+      assert.ok(value !== undefined)
+      got.push(value)
+    }
+    // Each is kept until HELD_BACK_BYTES came after it.
+    assert.deepEqual(released, [0, 1])
+    assert.deepEqual(Buffer.concat(got.slice(2)), nar.subarray(2 * PIECE, 4 * PIECE))
+    await give(2)
+    transfer.verified = true
+    progress.notify()
+    const rest = await Array.fromAsync(reader, (bytes) => bytes)
+    assert.deepEqual(Buffer.concat(rest), nar.subarray(4 * PIECE))
+    await end()
+  })
+  it('is not taken from one who asks whether there is more, and may still be sending the last two', async (t) => {
+    const { readers, give, released, transfer, progress, end } = await lending(t)
+    const reader = readers.read({ start: 0, end: 2 * PIECE }, reuse)
+    await give(2)
+    transfer.verified = true
+    progress.notify()
+    const first = await reader.next()
+    const second = await reader.next()
+    assert.equal((await reader.next()).done, true)
+    await give(4)
+    // Nobody had these.
+    assert.deepEqual(released, [2, 3])
+    assert.deepEqual(
+      Buffer.concat([first.value ?? Buffer.alloc(0), second.value ?? Buffer.alloc(0)]),
+      nar.subarray(0, 2 * PIECE),
+    )
+    await end()
+  })
+  it('stays that of a reader who keeps what it gets, or leaves', async (t) => {
+    const { readers, give, released, end } = await lending(t)
+    const keeping = readers.read(whole, options)
+    const leaving = readers.read(whole, reuse)
+    const kept: Uint8Array[] = []
+    for (let i = 0; i < 4; i++) {
+      await give(1)
+      const { value } = await keeping.next()
+      if (value !== undefined) kept.push(value)
+      if (i < 2) await leaving.next()
+    }
+    await leaving.return()
+    await give(1)
+    assert.deepEqual(released, [])
+    assert.deepEqual(Buffer.concat(kept), nar.subarray(0, 4 * PIECE))
+    await end()
+  })
+  it('is released when nobody reads along', async (t) => {
+    const { give, released, end } = await lending(t)
+    await give(6)
+    assert.deepEqual(released, [0, 1, 2, 3])
+    await end()
+    assert.deepEqual(released, [0, 1, 2, 3, 4, 5])
+  })
+})
