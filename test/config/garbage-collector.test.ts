@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { constants, PerformanceObserver } from 'node:perf_hooks'
 import { setImmediate } from 'node:timers/promises'
 import { test } from 'node:test'
-import { createYoungCollector } from '../../src/config/garbage-collector.ts'
+import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { createYoungCollector, tuneGarbageCollector } from '../../src/config/garbage-collector.ts'
 
 const MIB = 2 ** 20
 
@@ -37,4 +39,18 @@ test('the young space is collected for each 8 MiB that came, and the rest of the
     await told(),
     Array.from({ length: 3 }, () => constants.NODE_PERFORMANCE_GC_MINOR),
   )
+})
+
+test('a young space that V8 cut down in a quiet moment has its size again soon', (t) => {
+  const youngMiB = (): number =>
+    (getHeapSpaceStatistics().find((space) => space.space_name === 'new_space')?.space_size ?? 0) / MIB
+  t.mock.timers.enable({ apis: ['setInterval'] })
+  tuneGarbageCollector()
+  assert.ok(youngMiB() >= 8)
+  setFlagsFromString('--expose-gc')
+  const collectAll = runInNewContext('gc') as (how: { type: 'major'; flavor: 'last-resort' }) => void
+  collectAll({ type: 'major', flavor: 'last-resort' })
+  assert.ok(youngMiB() < 8, `V8 cuts it down no more: ${youngMiB()} MiB`)
+  t.mock.timers.tick(5_000)
+  assert.ok(youngMiB() >= 8, `${youngMiB()} MiB`)
 })
