@@ -6,7 +6,7 @@ const YOUNG_BYTES = 8 * 2 ** 20
 const COLLECTED_EACH_BYTES = 8 * 2 ** 20
 /** A few rounds do; so many that a V8 which counts otherwise costs a few ms at most. */
 const ROUNDS = 100
-const LOOKED_AT_EACH_MS = 5_000
+const LOOKED_AT_EACH_MS = 2_000
 const OBJECTS_A_ROUND = 1000
 
 /**

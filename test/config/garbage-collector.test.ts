@@ -51,6 +51,6 @@ test('a young space that V8 cut down in a quiet moment has its size again soon',
   const collectAll = runInNewContext('gc') as (how: { type: 'major'; flavor: 'last-resort' }) => void
   collectAll({ type: 'major', flavor: 'last-resort' })
   assert.ok(youngMiB() < 8, `V8 cuts it down no more: ${youngMiB()} MiB`)
-  t.mock.timers.tick(5_000)
+  t.mock.timers.tick(2_000)
   assert.ok(youngMiB() >= 8, `${youngMiB()} MiB`)
 })
