@@ -172,7 +172,7 @@ export const RECEIVE_BUFFER_BYTES = 128 * KIB
  */
 export const UPSTREAM_PIECE_MIN_BYTES = 64 * KIB
 export const UPSTREAM_PIECE_MAX_BYTES = 1 * MIB
-export const UPSTREAM_PIECES_TOTAL_BYTES = 4 * MIB
+export const UPSTREAM_PIECES_TOTAL_BYTES = 3 * MIB
 /** From asking for a NAR to its first byte; before NAR_FIRST_BYTE_DEADLINE_MS, for the same reason. */
 export const UPSTREAM_FIRST_BYTE_FLOOR_MS = 4_000
 export const UPSTREAM_FIRST_BYTE_CEILING_MS = 8_000
