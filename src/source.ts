@@ -156,7 +156,7 @@ export interface PieceBuffers {
   readonly size: number
   /** With whatever was in it. */
   take(): Uint8Array
-  /** One that was taken after all for nothing. */
+  /** One that was taken, or any view of it. Any other bytes stay their owner's. */
   give(bytes: Uint8Array): void
 }
 

@@ -6,8 +6,8 @@ const YOUNG_BYTES = 8 * 2 ** 20
 const COLLECTED_EACH_BYTES = 8 * 2 ** 20
 /** A few rounds do; so many that a V8 which counts otherwise costs a few ms at most. */
 const ROUNDS = 100
-const LOOKED_AT_EACH_MS = 2_000
 const OBJECTS_A_ROUND = 1000
+const LOOKED_AT_EACH_MS = 2_000
 
 /**
  * Sets V8 up for bytes on their way, which are garbage outside of its heap, 64 KiB at a time (docs/adr/011).

@@ -1,3 +1,4 @@
+import type { PieceBuffers } from '../source.ts'
 import { LEAF_BYTES } from './profile.ts'
 
 /**
@@ -7,15 +8,9 @@ import { LEAF_BYTES } from './profile.ts'
  * Who gives a buffer back must be sure that nobody reads or writes it any more; who is not sure lets it go, and the
  * garbage collector has it.
  */
-export interface LeafBuffers {
-  /** LEAF_BYTES. */
-  readonly size: number
-  /** With whatever was in it. */
-  take(): Uint8Array
+export interface LeafBuffers extends PieceBuffers {
   /** Whether these bytes lie in a buffer that was taken and not given back. */
   isLent(bytes: Uint8Array): boolean
-  /** The buffer, or any view of it. Any other bytes stay their owner's. */
-  give(bytes: Uint8Array): void
 }
 
 /** @param keep how many lie ready at most */

@@ -37,7 +37,7 @@ export function createPieceQueue(pieceBytes: number, buffers?: PieceBuffers): Pi
   let isOver = false
 
   const take = (): Uint8Array =>
-    (pieceBytes === buffers?.size ? buffers.take() : undefined) ?? Buffer.allocUnsafeSlow(pieceBytes)
+    pieceBytes === buffers?.size ? buffers.take() : Buffer.allocUnsafeSlow(pieceBytes)
 
   const takeFilled = (): Uint8Array | undefined => {
     if (buffer === undefined || filled === 0) return undefined
